@@ -1,0 +1,357 @@
+"""The nouns that the stages hand to each other; see each class.
+
+All times are in seconds. A stimulus's times count from its own start, a recording's from its first moment;
+`Recording.offset_s` is where the one begins in the other.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from brainalign.errors import DataError
+
+__all__ = [
+    "Audio",
+    "Clock",
+    "Dataset",
+    "Extractor",
+    "Features",
+    "Finding",
+    "Floats",
+    "Modality",
+    "Recording",
+    "Scores",
+    "Stimulus",
+    "check_words",
+]
+
+Floats = NDArray[np.floating]
+Modality = Literal["fmri", "meg", "eeg", "ecog"]
+
+WORD_COLUMNS = ("onset", "duration", "text")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Evenly spaced moments: row i is at ``start_s + i * step_s`` seconds.
+
+    Parameters
+    ----------
+    step_s : float
+        Seconds between two rows: the TR, or one over the sampling rate.
+    start_s : float
+        Seconds from the start of the recording to the first row.
+
+    Examples
+    --------
+    >>> Clock(step_s=2.0, start_s=20.0).times(3)
+    array([20., 22., 24.])
+    """
+
+    step_s: float
+    start_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.step_s) and self.step_s > 0 and np.isfinite(self.start_s)):
+            raise DataError(
+                f"A clock needs a positive step and a finite start, not {self.step_s} s and {self.start_s} s."
+            )
+
+    @property
+    def sfreq_hz(self) -> float:
+        """Rows per second."""
+        return 1.0 / self.step_s
+
+    def times(self, n_rows: int) -> Floats:
+        """Seconds of the first `n_rows` rows, shape (n_rows,)."""
+        return self.start_s + self.step_s * np.arange(n_rows)
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Sound: `samples` of shape (n,), mono, at `rate_hz` samples per second."""
+
+    samples: Floats
+    rate_hz: float
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """What was heard or read, once, however many subjects heard it.
+
+    Parameters
+    ----------
+    id : str
+        Its name within the dataset.
+    words : pandas.DataFrame
+        One row per word, in order: ``onset`` and ``duration`` in seconds from the stimulus's start, ``text``, and
+        optionally ``sentence`` (an integer that grows).
+    audio : Audio, optional
+        The sound, starting with the stimulus.
+    language : str
+        ISO 639-1 code; decides word frequencies and whether words are joined by blanks.
+
+    Raises
+    ------
+    DataError
+        If the words are none, unsorted, or have a missing, negative or infinite time.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> words = pd.DataFrame({"onset": [0.0, 0.4], "duration": [0.3, 0.5], "text": ["hello", "world"]})
+    >>> Stimulus("greeting", words).duration_s
+    0.9
+    """
+
+    id: str
+    words: pd.DataFrame
+    audio: Audio | None = None
+    language: str = "en"
+
+    def __post_init__(self) -> None:
+        check_words(self.words, f"stimulus '{self.id}'")
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the start to the end of the last word."""
+        return float((self.words["onset"] + self.words["duration"]).max())
+
+
+def check_words(words: pd.DataFrame, where: str, row_names: Sequence[str] | None = None) -> None:
+    """Raise a DataError that names the first row of `words` that cannot be right.
+
+    Parameters
+    ----------
+    words : pandas.DataFrame
+        Columns ``onset``, ``duration``, ``text``.
+    where : str
+        The file or stimulus, for the message.
+    row_names : sequence of str, optional
+        What to call each row; "word 1", "word 2" ... by default.
+    """
+    missing = [column for column in WORD_COLUMNS if column not in words]
+    if missing:
+        raise DataError(
+            f"{where}: no column {', '.join(map(repr, missing))}; found {', '.join(map(str, words.columns))}."
+        )
+    if len(words) == 0:
+        raise DataError(f"{where}: the table of words is empty.")
+
+    def name(row: int) -> str:
+        return row_names[row] if row_names is not None else f"word {row + 1}"
+
+    onset = words["onset"].to_numpy(dtype=float)
+    duration = words["duration"].to_numpy(dtype=float)
+    text = words["text"].astype(str).str.strip().to_numpy()
+    for wrong, what in (
+        (~np.isfinite(onset), "onset is missing or infinite"),
+        (onset < 0, "onset is negative"),
+        (~np.isfinite(duration), "duration is missing or infinite"),
+        (duration < 0, "duration is negative"),
+        (np.r_[False, np.diff(onset) < 0], "onset is before the previous word's; sort the words by onset"),
+        (words["text"].isna().to_numpy() | (text == ""), "text is empty"),
+    ):
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise DataError(f"{where}, {name(row)} ({text[row]!r}, onset {onset[row]:g} s): {what}.")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One subject's response to one stimulus; nothing is read until `response` is called.
+
+    Parameters
+    ----------
+    subject, run, stimulus : str
+        Whose, which, and the id of the stimulus.
+    modality : {"fmri", "meg", "eeg", "ecog"}
+        Decides the default alignment.
+    clock : Clock
+        Of the rows of the response, in seconds of the recording.
+    offset_s : float
+        Seconds of the recording at which the stimulus starts.
+    targets : pandas.DataFrame
+        One row per column of the response: ``name``, ``kind`` ("region", "voxel", "sensor" ...) and what is known of
+        its place (``x``, ``y``, ``z`` in metres or millimetres as the archive gives them, ``voxel``, ``vertex``).
+    read : callable
+        Gives the response, shape (time, target), float32.
+    read_confounds, read_regressors : callable, optional
+        Give tables with one row per row of the response: what is to be regressed out (motion), and stimulus
+        properties that come on the response's clock, already delayed as the response is (``sound_envelope``).
+    digest : str
+        Changes whenever the response, its confounds or its regressors do (of the files' checksums and settings).
+    """
+
+    subject: str
+    run: str
+    stimulus: str
+    modality: Modality
+    clock: Clock
+    offset_s: float
+    targets: pd.DataFrame
+    read: Callable[[], Floats]
+    digest: str
+    read_confounds: Callable[[], pd.DataFrame] | None = None
+    read_regressors: Callable[[], pd.DataFrame] | None = None
+
+    def __str__(self) -> str:
+        return f"subject {self.subject}, run {self.run}"
+
+    def response(self) -> Floats:
+        """Read the response, shape (time, target), float32.
+
+        Raises
+        ------
+        DataError
+            If it does not have one column per target, or has no rows.
+        """
+        response = np.asarray(self.read(), dtype=np.float32)
+        if response.ndim != 2 or response.shape[1] != len(self.targets) or len(response) == 0:
+            raise DataError(f"{self}: the response has shape {response.shape}; expected (time, {len(self.targets)}).")
+        return response
+
+    def confounds(self) -> pd.DataFrame:
+        """Read what is to be regressed out, one row per row of the response; no columns where there is none."""
+        return self.read_confounds() if self.read_confounds else pd.DataFrame()
+
+    def regressors(self) -> pd.DataFrame:
+        """Read the stimulus properties that come on the response's clock; no columns where there are none."""
+        return self.read_regressors() if self.read_regressors else pd.DataFrame()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check of the data or of a fit found: a stable `code`, where, what, and what was done about it."""
+
+    code: str
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+class Dataset(ABC):
+    """Stimuli, and the recordings of who heard them. Making one reads and downloads nothing."""
+
+    name: str
+    title: str
+    modality: Modality
+    citation: str
+    licence: str
+
+    @property
+    @abstractmethod
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects chosen, in the archive's order."""
+
+    @property
+    @abstractmethod
+    def stimuli(self) -> Mapping[str, Stimulus]:
+        """The stimuli by id; fetched and read when first asked for."""
+
+    @abstractmethod
+    def recordings(
+        self, subjects: Sequence[str] | None = None, stimuli: Sequence[str] | None = None
+    ) -> list[Recording]:
+        """The recordings of these subjects and stimuli (all by default); fetches their files where needed."""
+
+    @abstractmethod
+    def fetch(self, subjects: Sequence[str] | None = None) -> list[Finding]:
+        """Download and verify the files of these subjects; no work where all are there."""
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the loader defaulted or left out, by name, beyond what reading the responses shows."""
+        return []
+
+
+@dataclass(frozen=True)
+class Features:
+    """A stimulus's values in one feature space, layer by layer.
+
+    Parameters
+    ----------
+    name : str
+        The feature space: a model's name, "baseline" ...
+    layers : tuple of str
+        Names of the layers.
+    values : array (layer, sample, dimension), float32
+        One sample per word, or per moment of a signal.
+    onset_s, duration_s : array (sample,)
+        Of each sample, in seconds from the stimulus's start.
+    kind : {"word", "signal"}
+        Whether samples are words or evenly spaced moments.
+    metadata : mapping
+        How they were made: context, pooling, causality; JSON-able.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    values: Floats
+    onset_s: Floats
+    duration_s: Floats
+    kind: Literal["word", "signal"] = "word"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = (len(self.layers), len(self.onset_s))
+        if self.values.ndim != 3 or self.values.shape[:2] != expected or len(self.duration_s) != expected[1]:
+            raise ValueError(
+                f"features '{self.name}': values of shape {self.values.shape} for {expected} (layer, sample)"
+            )
+
+    def select(self, layers: Sequence[int]) -> Features:
+        """The same features with these layers only."""
+        return replace(self, layers=tuple(self.layers[i] for i in layers), values=self.values[list(layers)])
+
+
+class Extractor(Protocol):
+    """Anything that turns a Stimulus into Features; a stage of its own settings."""
+
+    @property
+    def name(self) -> str:
+        """The feature space's name, as it stands in tables and figures."""
+        ...
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """All that the values depend on besides the stimulus, JSON-able: settings, digests of weights, versions."""
+        ...
+
+    def extract(self, stimulus: Stimulus) -> Features:
+        """The stimulus's features."""
+        ...
+
+
+class Scores(xr.Dataset):
+    """How well each layer predicts each target: an xarray Dataset with a fixed layout.
+
+    Dimensions: ``layer`` (of all feature spaces, one after the other), ``fold``, ``target`` (of all subjects, one
+    after the other) and, for word-locked recordings, ``latency`` (seconds from word onset).
+
+    Coordinates: ``feature_space``, ``layer_name``, ``layer_index``, ``depth`` (0 to 1) along layer; ``subject``,
+    ``target_name``, ``target_kind`` and what is known of its place along target.
+
+    Variables: ``r`` and ``r2`` of the layer alone; ``r_baseline``, ``r2_baseline``; ``r_joint``, ``r2_joint`` of
+    baseline and layer together, so that the gain over the baseline is ``r_joint - r_baseline``; ``alpha``, the penalty
+    chosen; ``status`` of each target: "ok", "constant" or "nonfinite". Scores are one per held-out fold; average
+    over ``fold``. What is undefined is NaN.
+    """
+
+    __slots__ = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """A tidy table of fold means: one row per layer x target (x latency)."""
+        means = self.drop_vars(["alpha", "status"], errors="ignore").mean("fold")
+        if "r_joint" in means:
+            means["gain"] = means["r_joint"] - means["r_baseline"]
+        return means.to_dataframe().reset_index()
