@@ -1,0 +1,14 @@
+"""Features and recordings on one clock: volumes of an fMRI run, or word-locked latencies of MEG, EEG and ECoG."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submod_attrs={
+        "cleaning": ["Cleaner", "cleaner"],
+        "delays": ["delay"],
+        "epochs": ["Epochs"],
+        "hemodynamic": ["Hemodynamic"],
+        "resampling": ["resampling_matrix"],
+    },
+)

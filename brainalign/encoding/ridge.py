@@ -1,0 +1,239 @@
+"""Ridge regression of many targets on shared features, each target with a penalty of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from brainalign.encoding.metrics import pearson, r2
+from brainalign.encoding.solvers import Factor, Standardiser, factorise, predictions, target_blocks, weights
+from brainalign.encoding.splits import ContiguousBlocks, Splitter, WholeRuns
+from brainalign.types import Floats
+
+__all__ = ["Pieces", "RidgeEncoder"]
+
+
+@dataclass(frozen=True)
+class _InnerFold:
+    train: np.ndarray
+    test: np.ndarray
+    factor: Factor
+    projected: Floats  # the test rows in the factor's basis
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The factorisations of one training set and of its inner folds, made once and used for many fits."""
+
+    inner: tuple[_InnerFold, ...]
+    whole: Factor
+
+
+class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
+    """Ridge with one penalty per target, chosen on inner folds that are never shuffled.
+
+    Minimises ``|Y - XW|^2 + alpha |W|^2`` for each target, X standardised and Y centred on the training samples. Inner
+    folds are whole runs where `groups` names several, else contiguous blocks with a gap. All penalties and
+    targets share one factorisation per fold.
+
+    Parameters
+    ----------
+    alphas : sequence of float
+        Penalties to choose from; by default 1 to 1e9 in half decades.
+    inner_splits : int or scikit-learn splitter
+        Number of inner folds, or the splitter that makes them.
+    selection : {"r2", "r"}
+        What the penalty maximises, averaged over inner folds. "r2" shrinks targets that cannot be predicted towards
+        their mean; "r" leaves scale aside and is noisier.
+    n_components : int, optional
+        Keep this many principal components of the standardised training features before the ridge.
+    baseline_alphas : sequence of float
+        Penalties to choose from for the columns of `baseline`, where `fit` is given one.
+    gap : int
+        Samples left out on each side of an inner test block; without meaning for whole runs.
+
+    Attributes
+    ----------
+    alpha_, baseline_alpha_ : arrays (v,)
+        The penalties chosen; `baseline_alpha_` is NaN without a baseline.
+    coef_ : array (p, v)
+        Weights in the units of X.
+    baseline_coef_ : array (q, v)
+        Weights in the units of the baseline; q = 0 without one.
+    intercept_ : array (v,)
+    inner_scores_ : array (g, v)
+        Mean inner score of each penalty (each pair of penalties, the features' outermost, with a baseline).
+
+    Notes
+    -----
+    scikit-learn's convention of alpha; the Huth lab's code squares its own (alpha here = alpha there squared). The
+    fitted arrays put targets last, (p, v); with a one-dimensional y they lose that axis.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(100, 5)); Y = X @ rng.normal(size=(5, 3)) + rng.normal(size=(100, 3))
+    >>> RidgeEncoder(alphas=[1.0, 10.0, 100.0]).fit(X, Y).predict(X).shape
+    (100, 3)
+    """
+
+    def __init__(
+        self,
+        alphas: Sequence[float] = tuple(float(alpha) for alpha in np.logspace(0, 9, 19)),
+        inner_splits: int | Splitter = 4,
+        selection: Literal["r2", "r"] = "r2",
+        n_components: int | None = None,
+        baseline_alphas: Sequence[float] = (1.0, 100.0, 10000.0),
+        gap: int = 0,
+    ) -> None:
+        self.alphas = alphas
+        self.inner_splits = inner_splits
+        self.selection = selection
+        self.n_components = n_components
+        self.baseline_alphas = baseline_alphas
+        self.gap = gap
+
+    def fit(
+        self,
+        X: Floats,
+        y: Floats,
+        groups: Any = None,
+        baseline: Floats | None = None,
+        pieces: Pieces | None = None,
+    ) -> Self:
+        """Choose the penalties and fit.
+
+        Parameters
+        ----------
+        X : array (n, p)
+        y : array (n, v) or (n,)
+        groups : array (n,), optional
+            The run of each sample.
+        baseline : array (n, q), optional
+            Columns fitted beside X with a penalty of their own.
+        pieces : Pieces, optional
+            What `factorise` gave for this X and groups, to share it among fits.
+
+        Raises
+        ------
+        ValueError
+            If a value is NaN or infinite, a penalty is not positive, or shapes do not agree.
+        DataError
+            If there are too few samples for the inner folds.
+        """
+        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
+        self._check_settings()
+        targets = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        if baseline is not None:
+            baseline = _check_baseline(baseline, len(X))
+        if pieces is None:
+            pieces = self.factorise(X, groups)
+
+        alphas = np.sort(np.asarray(self.alphas, dtype=np.float64))
+        betas = np.sort(np.asarray(self.baseline_alphas, dtype=np.float64)) if baseline is not None else np.ones(1)
+        self.inner_scores_ = _inner_scores(pieces, alphas, betas, targets, baseline, self.selection)
+        # NaN scores (a target constant in every inner fold) choose the largest penalty: the mean is all that is known.
+        best = np.where(np.isnan(self.inner_scores_), -np.inf, self.inner_scores_)[::-1].argmax(axis=0)
+        best = len(self.inner_scores_) - 1 - best
+        self.alpha_ = alphas[best // len(betas)]
+        self.baseline_alpha_ = betas[best % len(betas)] if baseline is not None else np.full(len(best), np.nan)
+        self._fit_weights(pieces.whole, targets, baseline)
+        if y.ndim == 1:
+            self.coef_, self.baseline_coef_ = self.coef_[:, 0], self.baseline_coef_[:, 0]
+            self.intercept_, self.alpha_ = self.intercept_[0], self.alpha_[0]
+        return self
+
+    def predict(self, X: Floats, baseline: Floats | None = None) -> Floats:
+        """Predicted responses, shape (n, v), or (n,) if fitted on one-dimensional y.
+
+        Raises
+        ------
+        ValueError
+            If a baseline is given to an encoder fitted without one, or the other way round.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        predicted = X @ self.coef_ + self.intercept_
+        n_baseline = self.baseline_coef_.shape[0]
+        if (baseline is None) != (n_baseline == 0):
+            raise ValueError(f"This encoder was fitted with {n_baseline} baseline columns: give predict the same.")
+        return predicted if baseline is None else predicted + _check_baseline(baseline, len(X)) @ self.baseline_coef_
+
+    def factorise(self, X: Floats, groups: Any = None) -> Pieces:
+        """The factorisations that `fit` needs of X (n, p) and its runs, to be shared among several fits."""
+        X = np.asarray(X, dtype=np.float64)
+        inner = []
+        for train, test in self._inner_splitter(groups).split(X, groups=groups):
+            factor = factorise(X[train], self.n_components)
+            inner.append(_InnerFold(train, test, factor, factor.project(X[test])))
+        return Pieces(tuple(inner), factorise(X, self.n_components))
+
+    def _inner_splitter(self, groups: Any) -> Splitter:
+        if not isinstance(self.inner_splits, int):
+            return self.inner_splits
+        if groups is not None and len(np.unique(np.asarray(groups))) > 1:
+            return WholeRuns(self.inner_splits)
+        return ContiguousBlocks(self.inner_splits, self.gap)
+
+    def _check_settings(self) -> None:
+        for name in ("alphas", "baseline_alphas"):
+            values = np.asarray(getattr(self, name), dtype=np.float64)
+            if values.ndim != 1 or len(values) == 0 or not np.all(np.isfinite(values) & (values > 0)):
+                raise ValueError(f"{name} must be positive and finite, at least one; got {getattr(self, name)!r}.")
+        if self.selection not in ("r2", "r"):
+            raise ValueError(f"selection must be 'r2' or 'r', not {self.selection!r}.")
+        if self.n_components is not None and self.n_components < 1:
+            raise ValueError(f"n_components must be at least 1, not {self.n_components}.")
+
+    def _fit_weights(self, factor: Factor, targets: Floats, baseline: Floats | None) -> None:
+        """Set the coefficients, for all targets that share their penalties at once."""
+        mean = targets.mean(axis=0)
+        standardise = Standardiser.fit(baseline) if baseline is not None else None
+        b_train = standardise(baseline) if standardise is not None else None
+        n_baseline = b_train.shape[1] if b_train is not None else 0
+        self.coef_ = np.empty((factor.v.shape[0], targets.shape[1]))
+        self.baseline_coef_ = np.empty((n_baseline, targets.shape[1]))
+        pairs = np.stack([self.alpha_, self.baseline_alpha_])
+        for alpha, beta in np.unique(pairs, axis=1).T:
+            same = (pairs[0] == alpha) & ((pairs[1] == beta) | np.isnan(beta))
+            w, b = weights(factor, np.array([alpha]), targets[:, same] - mean[same], b_train, np.array([beta]))
+            self.coef_[:, same] = factor.v @ w[0] / factor.standardise.scale[:, None]
+            if standardise is not None:
+                self.baseline_coef_[:, same] = b[0] / standardise.scale[:, None]
+        self.intercept_ = mean - factor.standardise.mean @ self.coef_
+        if standardise is not None:
+            self.intercept_ = self.intercept_ - standardise.mean @ self.baseline_coef_
+
+
+def _check_baseline(baseline: Floats, n_samples: int) -> Floats:
+    baseline = np.asarray(baseline, dtype=np.float64)
+    if baseline.ndim != 2 or len(baseline) != n_samples or not np.isfinite(baseline).all():
+        raise ValueError(f"baseline must be finite with shape ({n_samples}, q); got shape {baseline.shape}.")
+    return baseline
+
+
+def _inner_scores(
+    pieces: Pieces, alphas: Floats, betas: Floats, targets: Floats, baseline: Floats | None, selection: str
+) -> Floats:
+    """Mean over inner folds of each target's score at each pair of penalties, shape (g, v)."""
+    n_pairs = len(alphas) * (len(betas) if baseline is not None else 1)
+    scores = np.zeros((n_pairs, targets.shape[1]))
+    for fold in pieces.inner:
+        b_train = b_test = None
+        if baseline is not None:
+            standardise = Standardiser.fit(baseline[fold.train])
+            b_train, b_test = standardise(baseline[fold.train]), standardise(baseline[fold.test])
+        rows = len(fold.factor.s) + len(fold.test)
+        for block in target_blocks(targets.shape[1], n_pairs * rows):
+            train = targets[fold.train, block]
+            observed, mean = targets[fold.test, block], train.mean(axis=0)
+            w, b = weights(fold.factor, alphas, train - mean, b_train, betas)
+            predicted = predictions(fold.projected, w, b_test, b) + mean  # (g, m, v)
+            score = r2(predicted, observed, mean) if selection == "r2" else pearson(predicted, observed)
+            scores[:, block] += score / len(pieces.inner)
+    return scores

@@ -1,0 +1,158 @@
+"""The linear algebra of ridge: one factorisation of the training features serves all penalties and all targets.
+
+With X centred and scaled, X = U diag(s) V'. The ridge weights at penalty alpha, in the basis V, are
+
+    w = diag(s / (s^2 + alpha)) U'Y,
+
+so a grid of penalties costs one factorisation and, per penalty, two products with a diagonal between. U, s and V come
+from the eigendecomposition of X'X or XX', whichever is smaller.
+
+With a baseline B beside X, of few columns and a penalty beta of its own,
+
+    min over w, b of |Y - Bb - Xw|^2 + alpha |w|^2 + beta |b|^2,
+
+eliminating w leaves (B'MB + beta I) b = B'MY with M = I - U diag(s^2 / (s^2 + alpha)) U': a system of as many
+unknowns as B has columns, from the same factorisation; then w is the ridge solution of Y - Bb. This is banded ridge of
+two bands (Nunez-Elizalde et al., 2019), exactly; as alpha grows the baseline alone remains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from brainalign.types import Floats
+
+__all__ = ["Factor", "Standardiser", "factorise", "predictions", "target_blocks", "weights"]
+
+# Directions whose singular value is below this share of the largest are rounding, not data.
+RANK_TOLERANCE = 1e-10
+# Doubles that the predictions of one block of targets may fill: 128 MB.
+BLOCK_SIZE = 2**24
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """Column means and scales of training data; constant columns become zero, so that they carry no weight."""
+
+    mean: Floats
+    scale: Floats
+
+    @classmethod
+    def fit(cls, values: Floats) -> Standardiser:
+        """Learn from training rows (sample, column)."""
+        mean = values.mean(axis=0)
+        deviation = values.std(axis=0)
+        # A constant column's deviation is rounding of its mean; dividing by it would make noise of it.
+        varies = deviation > 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+        return cls(mean, np.where(varies, deviation, np.inf))
+
+    def __call__(self, values: Floats) -> Floats:
+        """Centre and scale rows (sample, column)."""
+        return (values - self.mean) / self.scale
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Standardised training features as U diag(s) V': `u` (n, k), `s` (k,), `v` (p, k), and their standardiser."""
+
+    standardise: Standardiser
+    u: Floats
+    s: Floats
+    v: Floats
+
+    def project(self, features: Floats) -> Floats:
+        """Rows (m, p) of features in the basis V, shape (m, k)."""
+        return self.standardise(features) @ self.v
+
+
+def factorise(features: Floats, n_components: int | None = None) -> Factor:
+    """Standardise and factorise training features.
+
+    Parameters
+    ----------
+    features : array (n, p), float64
+    n_components : int, optional
+        Keep this many principal components of the standardised features only.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(6, 3))
+    >>> f = factorise(X)
+    >>> bool(np.allclose(f.u * f.s @ f.v.T, f.standardise(X)))
+    True
+    """
+    standardise = Standardiser.fit(features)
+    x = standardise(features)
+    n, p = x.shape
+    squares, vectors = np.linalg.eigh(x @ x.T if n <= p else x.T @ x)
+    keep = squares > (RANK_TOLERANCE**2) * max(squares[-1], 0.0)
+    # Rounding alone gives squares of this size, so that a tighter tolerance would keep directions that are not there.
+    keep &= squares > max(n, p) * np.finfo(np.float64).eps * max(squares[-1], 0.0)
+    squares, vectors = squares[keep][::-1][:n_components], vectors[:, keep][:, ::-1][:, :n_components]
+    s = np.sqrt(squares)
+    if n <= p:
+        return Factor(standardise, vectors, s, x.T @ (vectors / s))
+    return Factor(standardise, x @ (vectors / s), s, vectors)
+
+
+def weights(
+    factor: Factor, alphas: Floats, targets: Floats, baseline: Floats | None, betas: Floats
+) -> tuple[Floats, Floats]:
+    """Ridge weights for each pair of penalties.
+
+    Parameters
+    ----------
+    factor : Factor
+        Of the training features, rank k.
+    alphas, betas : arrays (a,) and (b,)
+        Penalties of the features and of the baseline; without a baseline `betas` is not looked at.
+    targets : array (n, v)
+        Training responses, centred.
+    baseline : array (n, q), optional
+        Training baseline, standardised.
+
+    Returns
+    -------
+    w : array (g, k, v)
+        Weights in the basis V for each of the g = a * b pairs (alpha outermost), or g = a without a baseline.
+    b : array (g, q, v)
+        Weights of the baseline; q = 0 without one.
+    """
+    shrink = factor.s / (factor.s**2 + alphas[:, None])  # (a, k)
+    uy = factor.u.T @ targets
+    if baseline is None:
+        return shrink[:, :, None] * uy, np.zeros((len(alphas), 0, targets.shape[1]))
+    ub = factor.u.T @ baseline
+    hat = shrink * factor.s  # (a, k), the diagonal of the hat matrix in the basis U
+    gram = baseline.T @ baseline - np.einsum("kq,ak,kr->aqr", ub, hat, ub)
+    right = baseline.T @ targets - np.einsum("kq,akv->aqv", ub, hat[:, :, None] * uy)
+    system = gram[:, None] + betas[None, :, None, None] * np.eye(baseline.shape[1])  # (a, b, q, q)
+    b = np.linalg.solve(system, np.broadcast_to(right[:, None], (*system.shape[:3], right.shape[2])))
+    w = shrink[:, None, :, None] * (uy - ub @ b)
+    return w.reshape(-1, *w.shape[2:]), b.reshape(-1, *b.shape[2:])
+
+
+def predictions(projected: Floats, w: Floats, baseline: Floats | None, b: Floats) -> Floats:
+    """Predictions of m rows for each of g pairs of penalties, shape (g, m, v).
+
+    Parameters
+    ----------
+    projected : array (m, k)
+        The rows' features in the basis V.
+    w, b : arrays (g, k, v) and (g, q, v)
+        From `weights`.
+    baseline : array (m, q), optional
+        The rows' standardised baseline.
+    """
+    predicted = np.matmul(projected, w)
+    return predicted if baseline is None else predicted + np.matmul(baseline, b)
+
+
+def target_blocks(n_targets: int, values_per_target: int) -> Iterator[slice]:
+    """Slices of the targets small enough for arrays of `values_per_target` doubles each to stay in memory."""
+    step = max(1, BLOCK_SIZE // max(values_per_target, 1))
+    for start in range(0, n_targets, step):
+        yield slice(start, min(start + step, n_targets))
