@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from brainalign.encoding.metrics import pearson, r2
-from brainalign.encoding.solvers import Factor, Standardiser, factorise, predictions, target_blocks, weights
+from brainalign.encoding.metrics import is_constant, pearson
+from brainalign.encoding.solvers import Factor, Standardiser, factorise, squared_errors, target_blocks, weights
 from brainalign.encoding.splits import ContiguousBlocks, Splitter, WholeRuns
 from brainalign.types import Floats
 
@@ -198,13 +198,14 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         n_baseline = b_train.shape[1] if b_train is not None else 0
         self.coef_ = np.empty((factor.v.shape[0], targets.shape[1]))
         self.baseline_coef_ = np.empty((n_baseline, targets.shape[1]))
-        pairs = np.stack([self.alpha_, self.baseline_alpha_])
+        # Without a baseline its penalty is NaN, which equals nothing, not even itself.
+        pairs = np.stack([self.alpha_, np.nan_to_num(self.baseline_alpha_)])
         for alpha, beta in np.unique(pairs, axis=1).T:
-            same = (pairs[0] == alpha) & ((pairs[1] == beta) | np.isnan(beta))
-            w, b = weights(factor, np.array([alpha]), targets[:, same] - mean[same], b_train, np.array([beta]))
-            self.coef_[:, same] = factor.v @ w[0] / factor.standardise.scale[:, None]
+            same = (pairs[0] == alpha) & (pairs[1] == beta)
+            w = weights(factor, np.array([alpha]), targets[:, same] - mean[same], b_train, np.array([beta]))[0]
+            self.coef_[:, same] = factor.v @ w[: len(factor.s)] / factor.standardise.scale[:, None]
             if standardise is not None:
-                self.baseline_coef_[:, same] = b[0] / standardise.scale[:, None]
+                self.baseline_coef_[:, same] = w[len(factor.s) :] / standardise.scale[:, None]
         self.intercept_ = mean - factor.standardise.mean @ self.coef_
         if standardise is not None:
             self.intercept_ = self.intercept_ - standardise.mean @ self.baseline_coef_
@@ -224,16 +225,19 @@ def _inner_scores(
     n_pairs = len(alphas) * (len(betas) if baseline is not None else 1)
     scores = np.zeros((n_pairs, targets.shape[1]))
     for fold in pieces.inner:
-        b_train = b_test = None
+        b_train, design = None, fold.projected
         if baseline is not None:
             standardise = Standardiser.fit(baseline[fold.train])
-            b_train, b_test = standardise(baseline[fold.train]), standardise(baseline[fold.test])
-        rows = len(fold.factor.s) + len(fold.test)
-        for block in target_blocks(targets.shape[1], n_pairs * rows):
+            b_train = standardise(baseline[fold.train])
+            design = np.hstack([design, standardise(baseline[fold.test])])
+        for block in target_blocks(targets.shape[1], n_pairs * max(design.shape)):
             train = targets[fold.train, block]
-            observed, mean = targets[fold.test, block], train.mean(axis=0)
-            w, b = weights(fold.factor, alphas, train - mean, b_train, betas)
-            predicted = predictions(fold.projected, w, b_test, b) + mean  # (g, m, v)
-            score = r2(predicted, observed, mean) if selection == "r2" else pearson(predicted, observed)
+            observed = targets[fold.test, block] - train.mean(axis=0)
+            w = weights(fold.factor, alphas, train - train.mean(axis=0), b_train, betas)
+            if selection == "r":
+                score = pearson(np.matmul(design, w), observed)
+            else:
+                total = np.where(is_constant(observed), np.nan, (observed**2).sum(axis=0))
+                score = 1.0 - squared_errors(design, w, observed) / total
             scores[:, block] += score / len(pieces.inner)
     return scores

@@ -25,7 +25,7 @@ import numpy as np
 
 from brainalign.types import Floats
 
-__all__ = ["Factor", "Standardiser", "factorise", "predictions", "target_blocks", "weights"]
+__all__ = ["Factor", "Standardiser", "factorise", "squared_errors", "target_blocks", "weights"]
 
 # Directions whose singular value is below this share of the largest are rounding, not data.
 RANK_TOLERANCE = 1e-10
@@ -98,9 +98,7 @@ def factorise(features: Floats, n_components: int | None = None) -> Factor:
     return Factor(standardise, x @ (vectors / s), s, vectors)
 
 
-def weights(
-    factor: Factor, alphas: Floats, targets: Floats, baseline: Floats | None, betas: Floats
-) -> tuple[Floats, Floats]:
+def weights(factor: Factor, alphas: Floats, targets: Floats, baseline: Floats | None, betas: Floats) -> Floats:
     """Ridge weights for each pair of penalties.
 
     Parameters
@@ -116,39 +114,38 @@ def weights(
 
     Returns
     -------
-    w : array (g, k, v)
-        Weights in the basis V for each of the g = a * b pairs (alpha outermost), or g = a without a baseline.
-    b : array (g, q, v)
-        Weights of the baseline; q = 0 without one.
+    array (g, k + q, v)
+        For each of the g = a * b pairs (alpha outermost; g = a and q = 0 without a baseline) the weights of the
+        features in the basis V, then those of the baseline.
     """
     shrink = factor.s / (factor.s**2 + alphas[:, None])  # (a, k)
     uy = factor.u.T @ targets
     if baseline is None:
-        return shrink[:, :, None] * uy, np.zeros((len(alphas), 0, targets.shape[1]))
+        return shrink[:, :, None] * uy
     ub = factor.u.T @ baseline
     hat = shrink * factor.s  # (a, k), the diagonal of the hat matrix in the basis U
     gram = baseline.T @ baseline - np.einsum("kq,ak,kr->aqr", ub, hat, ub)
-    right = baseline.T @ targets - np.einsum("kq,akv->aqv", ub, hat[:, :, None] * uy)
+    right = baseline.T @ targets - np.matmul((ub * hat[:, :, None]).transpose(0, 2, 1), uy)  # (a, q, v)
     system = gram[:, None] + betas[None, :, None, None] * np.eye(baseline.shape[1])  # (a, b, q, q)
     b = np.linalg.solve(system, np.broadcast_to(right[:, None], (*system.shape[:3], right.shape[2])))
     w = shrink[:, None, :, None] * (uy - ub @ b)
-    return w.reshape(-1, *w.shape[2:]), b.reshape(-1, *b.shape[2:])
+    both = np.concatenate([w, b], axis=2)
+    return both.reshape(-1, *both.shape[2:])
 
 
-def predictions(projected: Floats, w: Floats, baseline: Floats | None, b: Floats) -> Floats:
-    """Predictions of m rows for each of g pairs of penalties, shape (g, m, v).
+def squared_errors(design: Floats, w: Floats, observed: Floats) -> Floats:
+    """Sum over rows of the squared error of ``design @ w``, for each pair of penalties and target, shape (g, v).
 
     Parameters
     ----------
-    projected : array (m, k)
-        The rows' features in the basis V.
-    w, b : arrays (g, k, v) and (g, q, v)
-        From `weights`.
-    baseline : array (m, q), optional
-        The rows' standardised baseline.
+    design : array (m, k)
+    w : array (g, k, v)
+    observed : array (m, v)
     """
-    predicted = np.matmul(projected, w)
-    return predicted if baseline is None else predicted + np.matmul(baseline, b)
+    if len(design) <= design.shape[1]:
+        return ((np.matmul(design, w) - observed) ** 2).sum(axis=1)
+    # |Dw - y|^2 = w'D'Dw - 2 w'D'y + y'y: the pairs share D'D, which has fewer rows than D.
+    return (w * (np.matmul(design.T @ design, w) - 2 * (design.T @ observed))).sum(axis=1) + (observed**2).sum(axis=0)
 
 
 def target_blocks(n_targets: int, values_per_target: int) -> Iterator[slice]:
