@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from brainalign.errors import DataError, RecipeError, nearest
+from brainalign.safe_yaml import read_yaml
 from brainalign.types import Modality
 
 __all__ = ["Manifest", "list_manifests", "manifest_folder", "read_manifest"]
@@ -78,6 +78,6 @@ def read_manifest(name: str) -> Manifest:
         raise RecipeError(f"Unknown dataset '{name}'. {nearest(name, list_manifests())}")
     path = manifest_folder() / f"{name}.yaml"
     try:
-        return Manifest.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValidationError) as error:
+        return Manifest.model_validate(read_yaml(path.read_text(encoding="utf-8"))[0])
+    except (RecipeError, ValidationError) as error:
         raise DataError(f"{path}: malformed manifest: {error}") from error

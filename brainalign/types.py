@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from brainalign.errors import DataError
 
 __all__ = [
+    "AlignedRun",
+    "Aligner",
     "Audio",
     "Clock",
     "Dataset",
@@ -329,6 +331,51 @@ class Extractor(Protocol):
 
     def extract(self, stimulus: Stimulus) -> Features:
         """The stimulus's features."""
+        ...
+
+
+class AlignedRun(Protocol):
+    """One recording and the features of its stimulus on one clock; what `Aligner.align` gives."""
+
+    @property
+    def responses(self) -> Floats:
+        """Shape (sample, target), or (sample, target x latency) where `latencies_s` is not None."""
+        ...
+
+    @property
+    def latencies_s(self) -> Floats | None:
+        """Seconds from word onset of each latency, shape (latency,); None for volumes."""
+        ...
+
+    @property
+    def times_s(self) -> Floats:
+        """Seconds of each sample in the recording, shape (sample,)."""
+        ...
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What was left out or clipped, by name."""
+        ...
+
+    def place(self, features: Features) -> Floats:
+        """The features of these samples, shape (layer, sample, dimension)."""
+        ...
+
+    def regressors(self) -> pd.DataFrame:
+        """The recording's own regressors at these samples, one row per sample."""
+        ...
+
+
+class Aligner(Protocol):
+    """A stage of brainalign.alignment."""
+
+    @property
+    def span_s(self) -> float:
+        """Seconds by which training and test samples must be apart."""
+        ...
+
+    def align(self, recording: Recording, stimulus: Stimulus) -> AlignedRun:
+        """Read one recording and prepare to place features on its samples."""
         ...
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ __all__ = ["ContiguousBlocks", "LeaveOneRunOut", "Splits", "Splitter", "WholeRun
 Indices = NDArray[np.intp]
 
 
+@runtime_checkable
 class Splitter(Protocol):
     """A scikit-learn splitter."""
 

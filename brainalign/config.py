@@ -1,0 +1,369 @@
+"""A recipe: a YAML file that names a dataset, features, and what to change of the defaults.
+
+A key of a recipe is a parameter of a class, under the same name: the class's signature is what a recipe is checked
+against, so that no option is written down twice.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from pydantic import ConfigDict, ValidationError, create_model
+from sklearn.base import BaseEstimator
+
+from brainalign.encoding import Splits
+from brainalign.errors import BrainalignError, RecipeError, nearest
+from brainalign.features import SOUND_ENVELOPE, Baseline
+from brainalign.manifests import Manifest, read_manifest
+from brainalign.registry import ALIGNMENTS, DATASETS, ENCODERS, FEATURES, find
+from brainalign.safe_yaml import read_yaml
+from brainalign.types import Aligner, Extractor
+
+__all__ = ["ALIGNMENT_OF", "Recipe", "build", "list_recipes", "load_recipe", "parse_recipe", "resolved", "settings_of"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe.
+
+    Parameters
+    ----------
+    title : str
+        Heads the report.
+    description : str
+        A sentence for ``brainalign recipes``.
+    dataset : str
+        Name of the dataset.
+    subjects : tuple of str or "all"
+    dataset_options : mapping
+        The loader's other settings.
+    features : tuple of Extractor
+    baseline : tuple of str or "auto"
+        What every layer is compared with; "auto" takes all that the dataset allows.
+    alignment : Aligner
+        By default the modality's: volumes for fMRI, word-locked latencies for MEG, EEG and ECoG.
+    encoder : scikit-learn estimator
+    splits : Splits
+    fallback : str or None
+        A shipped recipe to run instead where the dataset or the model cannot be reached.
+    folder : Path or None
+        Of the recipe's file; relative paths in it count from there.
+    """
+
+    title: str
+    description: str
+    dataset: str
+    subjects: tuple[str, ...] | Literal["all"]
+    dataset_options: Mapping[str, Any]
+    features: tuple[Extractor, ...]
+    baseline: tuple[str, ...] | Literal["auto"]
+    alignment: Aligner
+    encoder: BaseEstimator
+    splits: Splits
+    fallback: str | None
+    folder: Path | None
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come with brainalign."""
+    return sorted(path.stem for path in _shipped().glob("*.yaml"))
+
+
+def _shipped() -> Path:
+    return Path(str(files("brainalign"))) / "recipes"
+
+
+def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Parameters
+    ----------
+    name_or_path : str
+        A YAML file, or the name of a shipped recipe.
+    changes : sequence of str
+        ``key=value`` each, the key dotted (``encoder.selection=r``, ``features.0.context=128``), the value YAML.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such recipe, or it asks for what does not exist; the message names file, line and key.
+
+    Examples
+    --------
+    >>> load_recipe("simulated").dataset
+    'simulated'
+    """
+    path = Path(name_or_path)
+    if name_or_path in list_recipes() and not path.is_file():
+        path = _shipped() / f"{name_or_path}.yaml"
+    elif not path.is_file():
+        what = "file" if path.suffix in (".yaml", ".yml") or len(path.parts) > 1 else "recipe"
+        raise RecipeError(f"There is no {what} '{name_or_path}'. Shipped recipes: {nearest(path.stem, list_recipes())}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as text: {error}") from error
+    try:
+        content, lines = read_yaml(text)
+        for change in changes:
+            _apply(content, change)
+        return parse_recipe(content, folder=path.parent)
+    except _KeyedError as error:
+        line = lines.get(error.key)
+        raise RecipeError(f"{path}{f':{line}' if line else ''}: {error}") from error.__cause__
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error.__cause__
+
+
+class _KeyedError(RecipeError):
+    """A RecipeError that knows the dotted key it is about, so that its line can be found."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}" if key else message)
+        self.key = key
+
+
+TOP_KEYS = (
+    "title",
+    "description",
+    "dataset",
+    "features",
+    "baseline",
+    "alignment",
+    "encoder",
+    "splits",
+    "fallback",
+)
+
+
+def parse_recipe(content: Mapping[str, Any], folder: Path | None = None) -> Recipe:
+    """Check a recipe given as nested mappings; see `Recipe` and the classes in brainalign.registry.
+
+    Raises
+    ------
+    RecipeError
+        If a key is unknown or missing, or a value cannot be what it should be.
+
+    Examples
+    --------
+    >>> recipe = parse_recipe({"dataset": {"name": "simulated"}, "features": [{"kind": "toy_model", "n_layers": 3}]})
+    >>> recipe.features[0].n_layers
+    3
+    """
+    _check_keys(content, TOP_KEYS, "")
+    for key in ("dataset", "features"):
+        if not content.get(key):
+            raise _KeyedError(key, "missing; a recipe needs a dataset and features.")
+    dataset = _mapping(content["dataset"], "dataset")
+    manifest, options = _dataset(dataset, folder)
+    modality = options.get("modality") or manifest.modality[0]
+    if not isinstance(content["features"], list):
+        raise _KeyedError("features", "must be a list; begin each entry with '- kind: ...'.")
+    baseline = _names(content.get("baseline", "auto"), "auto", "baseline")
+    if baseline != "auto":
+        with _about("baseline"):
+            Baseline(tuple(name for name in baseline if name != SOUND_ENVELOPE))
+    alignment = {"kind": ALIGNMENT_OF[modality], **_mapping(content.get("alignment") or {}, "alignment")}
+    encoder = {"kind": "ridge", **_mapping(content.get("encoder") or {}, "encoder")}
+    return Recipe(
+        title=str(content.get("title") or f"{manifest.name}: scores by layer"),
+        description=str(content.get("description") or ""),
+        dataset=manifest.name,
+        subjects=_names(dataset.get("subjects", "all"), "all", "dataset.subjects"),
+        dataset_options=options,
+        features=tuple(
+            _stage(entry, FEATURES, f"features.{i}", "kind of features") for i, entry in enumerate(content["features"])
+        ),
+        baseline=baseline,
+        alignment=_stage(alignment, ALIGNMENTS, "alignment", "kind of alignment"),
+        encoder=_stage(encoder, ENCODERS, "encoder", "kind of encoder"),
+        splits=build(Splits, _mapping(content.get("splits") or {}, "splits"), "splits"),
+        fallback=content.get("fallback"),
+        folder=folder,
+    )
+
+
+# How recordings of each modality meet features where a recipe does not name another way.
+ALIGNMENT_OF: Mapping[str, str] = {"fmri": "hemodynamic", "meg": "epochs", "eeg": "epochs", "ecog": "epochs"}
+
+
+def build(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
+    """An instance of `cls` from settings checked against its signature.
+
+    Parameters
+    ----------
+    cls : type
+        A stage: a dataclass, or a scikit-learn estimator with annotated parameters.
+    settings : mapping
+        Its parameters, as YAML gives them.
+    where : str
+        The dotted key they stand under, for messages.
+
+    Raises
+    ------
+    RecipeError
+        If a parameter is unknown, missing, or of the wrong type.
+
+    Examples
+    --------
+    >>> build(Splits, {"outer": "blocks", "n_splits": 4}, "splits")
+    Splits(outer='blocks', n_splits=4, gap_s=None)
+    """
+    checked = _validate(cls, settings, where)
+    with _about(where):
+        return cls(**checked)
+
+
+def settings_of(stage: Any) -> dict[str, Any]:
+    """All parameters of a stage, defaults included, as YAML and JSON can hold them.
+
+    Examples
+    --------
+    >>> settings_of(Splits())
+    {'outer': 'auto', 'n_splits': 5, 'gap_s': None}
+    """
+    if isinstance(stage, BaseEstimator):
+        return _plain(stage.get_params(deep=False))
+    return _plain({field.name: getattr(stage, field.name) for field in fields(stage)})
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """The recipe with every default written out, as nested mappings that `parse_recipe` takes."""
+    return {
+        "title": recipe.title,
+        "description": recipe.description,
+        "dataset": {"name": recipe.dataset, "subjects": _plain(recipe.subjects), **_plain(recipe.dataset_options)},
+        "features": [{"kind": _kind_of(stage, FEATURES), **settings_of(stage)} for stage in recipe.features],
+        "baseline": _plain(recipe.baseline),
+        "alignment": {"kind": _kind_of(recipe.alignment, ALIGNMENTS), **settings_of(recipe.alignment)},
+        "encoder": {"kind": _kind_of(recipe.encoder, ENCODERS), **settings_of(recipe.encoder)},
+        "splits": settings_of(recipe.splits),
+        "fallback": recipe.fallback,
+    }
+
+
+def _kind_of(stage: Any, table: Mapping[str, str]) -> str:
+    name = f"{type(stage).__module__}:{type(stage).__qualname__}"
+    return next(kind for kind, place in table.items() if place == name)
+
+
+def _plain(value: Any) -> Any:
+    """Mappings, lists and scalars that YAML and JSON can hold."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain({field.name: getattr(value, field.name) for field in fields(value)})
+    return str(value) if isinstance(value, Path) else value
+
+
+def _dataset(settings: Mapping[str, Any], folder: Path | None) -> tuple[Manifest, dict[str, Any]]:
+    """The manifest named and the loader's options, checked."""
+    if not isinstance(settings.get("name"), str):
+        raise _KeyedError("dataset", "needs a name; `brainalign list` shows the datasets.")
+    with _about("dataset.name"):
+        manifest = read_manifest(settings["name"])
+    options = {key: value for key, value in settings.items() if key not in ("name", "subjects")}
+    if manifest.facts.get("root") == "recipe" and folder is not None:
+        options.setdefault("root", str(folder))
+    return manifest, _validate(find(manifest.loader, DATASETS, "loader"), options, "dataset", ("name", "subjects"))
+
+
+def _stage(entry: Any, table: Mapping[str, str], where: str, what: str) -> Any:
+    settings = dict(_mapping(entry, where))
+    if "kind" not in settings:
+        raise _KeyedError(where, f"needs a kind. {nearest('', table)}")
+    with _about(f"{where}.kind"):
+        cls = find(str(settings.pop("kind")), table, what)
+    return build(cls, settings, where)
+
+
+def _validate(cls: type, settings: Mapping[str, Any], where: str, known_too: Sequence[str] = ()) -> dict[str, Any]:
+    """Check settings against the signature of `cls`; those not given are left to its defaults."""
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(cls.__init__).parameters.items()
+        if name != "self" and name not in known_too
+    }
+    _check_keys(settings, [*parameters, *known_too], where)
+    hints = get_type_hints(cls if is_dataclass(cls) else cls.__init__)
+    model = create_model(
+        cls.__name__,
+        __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True),
+        **{
+            name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
+            for name, parameter in parameters.items()
+        },
+    )
+    try:
+        checked = model.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in (where, *first["loc"][:1]) if str(part))
+        inner = "".join(f".{part}" for part in first["loc"][1:])
+        given = "" if first["type"] == "missing" else f" (got {first['input']!r})"
+        raise _KeyedError(key, f"{inner.lstrip('.') + ': ' if inner else ''}{first['msg']}{given}") from error
+    return {name: getattr(checked, name) for name in parameters if name in settings}
+
+
+def _check_keys(settings: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
+    for key in settings:
+        if key not in known:
+            dotted = f"{where}.{key}" if where else str(key)
+            raise _KeyedError(dotted, f"unknown key. {nearest(str(key), known)}")
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _KeyedError(where, f"must be 'key: value' pairs, not {value!r}.")
+    return value
+
+
+def _names(value: Any, word: str, where: str) -> Any:
+    """A tuple of names, or the one `word` that stands for a default."""
+    if value == word:
+        return word
+    if not isinstance(value, list) or not all(isinstance(name, (str, int)) for name in value):
+        raise _KeyedError(where, f"must be '{word}' or a list of names, not {value!r}.")
+    return tuple(str(name) for name in value)
+
+
+@contextmanager
+def _about(key: str) -> Iterator[None]:
+    """Say which key of the recipe an error is about."""
+    try:
+        yield
+    except _KeyedError:
+        raise
+    except (BrainalignError, ValueError, TypeError) as error:
+        raise _KeyedError(key, str(error)) from error
+
+
+def _apply(content: Any, change: str) -> None:
+    """Put one ``key=value`` into the nested recipe."""
+    key, sign, text = change.partition("=")
+    if not sign or not key:
+        raise RecipeError(f"--set {change!r}: write key=value, the key dotted as in encoder.selection=r.")
+    value, _ = read_yaml(text)
+    place, parts = content, key.split(".")
+    for i, part in enumerate(parts):
+        if isinstance(place, list):
+            if not part.isdigit() or int(part) >= len(place):
+                last = f"{'.'.join(parts[:i])}.{len(place) - 1}"
+                raise RecipeError(f"--set {change!r}: there is no entry '{part}'; the last is {last}.")
+            part = int(part)
+        elif not isinstance(place, dict):
+            raise RecipeError(f"--set {change!r}: {'.'.join(parts[:i])} is a value and has no '{part}'.")
+        if i == len(parts) - 1:
+            place[part] = value
+        else:
+            place = place[part] if isinstance(place, list) else place.setdefault(part, {})
