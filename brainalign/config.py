@@ -6,15 +6,13 @@ against, so that no option is written down twice.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar
 
-from pydantic import ConfigDict, ValidationError, create_model
 from sklearn.base import BaseEstimator
 
 from brainalign.encoding import Splits
@@ -23,6 +21,7 @@ from brainalign.features import SOUND_ENVELOPE, Baseline
 from brainalign.manifests import Manifest, read_manifest
 from brainalign.registry import ALIGNMENTS, DATASETS, ENCODERS, FEATURES, find
 from brainalign.safe_yaml import read_yaml
+from brainalign.settings import SettingError, check_keys, checked_settings
 from brainalign.types import Aligner, Extractor
 
 __all__ = ["ALIGNMENT_OF", "Recipe", "build", "list_recipes", "load_recipe", "parse_recipe", "resolved", "settings_of"]
@@ -116,19 +115,11 @@ def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
         for change in changes:
             _apply(content, change)
         return parse_recipe(content, folder=path.parent)
-    except _KeyedError as error:
+    except SettingError as error:
         line = lines.get(error.key)
         raise RecipeError(f"{path}{f':{line}' if line else ''}: {error}") from error.__cause__
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error.__cause__
-
-
-class _KeyedError(RecipeError):
-    """A RecipeError that knows the dotted key it is about, so that its line can be found."""
-
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(f"{key}: {message}" if key else message)
-        self.key = key
 
 
 TOP_KEYS = (
@@ -158,15 +149,15 @@ def parse_recipe(content: Mapping[str, Any], folder: Path | None = None) -> Reci
     >>> recipe.features[0].n_layers
     3
     """
-    _check_keys(content, TOP_KEYS, "")
+    check_keys(content, TOP_KEYS, "")
     for key in ("dataset", "features"):
         if not content.get(key):
-            raise _KeyedError(key, "missing; a recipe needs a dataset and features.")
+            raise SettingError(key, "missing; a recipe needs a dataset and features.")
     dataset = _mapping(content["dataset"], "dataset")
     manifest, options = _dataset(dataset, folder)
     modality = options.get("modality") or manifest.modality[0]
     if not isinstance(content["features"], list):
-        raise _KeyedError("features", "must be a list; begin each entry with '- kind: ...'.")
+        raise SettingError("features", "must be a list; begin each entry with '- kind: ...'.")
     baseline = _names(content.get("baseline", "auto"), "auto", "baseline")
     if baseline != "auto":
         with _about("baseline"):
@@ -217,7 +208,7 @@ def build(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
     >>> build(Splits, {"outer": "blocks", "n_splits": 4}, "splits")
     Splits(outer='blocks', n_splits=4, gap_s=None)
     """
-    checked = _validate(cls, settings, where)
+    checked = checked_settings(cls, settings, where)
     with _about(where):
         return cls(**checked)
 
@@ -269,62 +260,29 @@ def _plain(value: Any) -> Any:
 def _dataset(settings: Mapping[str, Any], folder: Path | None) -> tuple[Manifest, dict[str, Any]]:
     """The manifest named and the loader's options, checked."""
     if not isinstance(settings.get("name"), str):
-        raise _KeyedError("dataset", "needs a name; `brainalign list` shows the datasets.")
+        raise SettingError("dataset", "needs a name; `brainalign list` shows the datasets.")
     with _about("dataset.name"):
         manifest = read_manifest(settings["name"])
     options = {key: value for key, value in settings.items() if key not in ("name", "subjects")}
     if manifest.facts.get("root") == "recipe" and folder is not None:
         options.setdefault("root", str(folder))
-    return manifest, _validate(find(manifest.loader, DATASETS, "loader"), options, "dataset", ("name", "subjects"))
+    return manifest, checked_settings(
+        find(manifest.loader, DATASETS, "loader"), options, "dataset", ("name", "subjects")
+    )
 
 
 def _stage(entry: Any, table: Mapping[str, str], where: str, what: str) -> Any:
     settings = dict(_mapping(entry, where))
     if "kind" not in settings:
-        raise _KeyedError(where, f"needs a kind. {nearest('', table)}")
+        raise SettingError(where, f"needs a kind. {nearest('', table)}")
     with _about(f"{where}.kind"):
         cls = find(str(settings.pop("kind")), table, what)
     return build(cls, settings, where)
 
 
-def _validate(cls: type, settings: Mapping[str, Any], where: str, known_too: Sequence[str] = ()) -> dict[str, Any]:
-    """Check settings against the signature of `cls`; those not given are left to its defaults."""
-    parameters = {
-        name: parameter
-        for name, parameter in inspect.signature(cls.__init__).parameters.items()
-        if name != "self" and name not in known_too
-    }
-    _check_keys(settings, [*parameters, *known_too], where)
-    hints = get_type_hints(cls if is_dataclass(cls) else cls.__init__)
-    model = create_model(
-        cls.__name__,
-        __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True),
-        **{
-            name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
-            for name, parameter in parameters.items()
-        },
-    )
-    try:
-        checked = model.model_validate(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in (where, *first["loc"][:1]) if str(part))
-        inner = "".join(f".{part}" for part in first["loc"][1:])
-        given = "" if first["type"] == "missing" else f" (got {first['input']!r})"
-        raise _KeyedError(key, f"{inner.lstrip('.') + ': ' if inner else ''}{first['msg']}{given}") from error
-    return {name: getattr(checked, name) for name in parameters if name in settings}
-
-
-def _check_keys(settings: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
-    for key in settings:
-        if key not in known:
-            dotted = f"{where}.{key}" if where else str(key)
-            raise _KeyedError(dotted, f"unknown key. {nearest(str(key), known)}")
-
-
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise _KeyedError(where, f"must be 'key: value' pairs, not {value!r}.")
+        raise SettingError(where, f"must be 'key: value' pairs, not {value!r}.")
     return value
 
 
@@ -333,7 +291,7 @@ def _names(value: Any, word: str, where: str) -> Any:
     if value == word:
         return word
     if not isinstance(value, list) or not all(isinstance(name, (str, int)) for name in value):
-        raise _KeyedError(where, f"must be '{word}' or a list of names, not {value!r}.")
+        raise SettingError(where, f"must be '{word}' or a list of names, not {value!r}.")
     return tuple(str(name) for name in value)
 
 
@@ -342,10 +300,10 @@ def _about(key: str) -> Iterator[None]:
     """Say which key of the recipe an error is about."""
     try:
         yield
-    except _KeyedError:
+    except SettingError:
         raise
     except (BrainalignError, ValueError, TypeError) as error:
-        raise _KeyedError(key, str(error)) from error
+        raise SettingError(key, str(error)) from error
 
 
 def _apply(content: Any, change: str) -> None:

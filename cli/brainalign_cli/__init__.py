@@ -1,0 +1,1 @@
+"""The command `brainalign`: parses, calls brainalign.pipeline, prints; no science in it."""

@@ -1,0 +1,153 @@
+"""From the units' scores to one labelled dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainalign.errors import DataError
+from brainalign.pipeline.fit import UnitScores
+from brainalign.types import Dataset, Finding, Floats, Recording, Scores
+
+__all__ = ["assemble"]
+
+PER_LAYER = ("r", "r2", "alpha", "r_joint", "r2_joint")
+PER_TARGET = ("r_baseline", "r2_baseline")
+# Of the fits that explain something (a target that cannot be predicted rightly chooses the largest penalty), so many
+# may choose a penalty at the edge of the grid.
+EDGE_SHARE = 0.05
+EXPLAINS_R2 = 0.01
+
+
+def assemble(
+    data: Dataset,
+    recordings: Mapping[str, Sequence[Recording]],
+    results: Sequence[tuple[str, tuple[str, ...], Mapping[str, Any], Mapping[str, UnitScores]]],
+    baseline: tuple[str, ...],
+    alphas: Sequence[float] = (),
+) -> Scores:
+    """Put the scores of all feature spaces and subjects into one `Scores`.
+
+    Parameters
+    ----------
+    data : Dataset
+    recordings : mapping of subject -> recordings
+    results : sequence of (feature space, layer names, metadata, subject -> UnitScores)
+    baseline : tuple of str
+    alphas : sequence of float
+        The grid of penalties, where the encoder has one.
+
+    Raises
+    ------
+    DataError
+        If every subject had to be left out.
+    """
+    first = results[0][3]
+    subjects = [subject for subject, scores in first.items() if scores.arrays]
+    if not subjects:
+        reasons = "; ".join(str(Finding(**f)) for scores in first.values() for f in scores.facts["findings"][:1])
+        raise DataError(f"Dataset '{data.name}': every subject had to be left out ({reasons[:300]}).")
+    latencies = first[subjects[0]].facts["latencies_s"]
+    dims = ("target",) if latencies is None else ("target", "latency")
+    n_folds = max(first[subject].facts["n_folds"] for subject in subjects)
+
+    def of_subject(values: Floats, subject: str) -> Floats:
+        """Columns as targets (x latencies), folds that others have and this subject lacks as NaN."""
+        shape = values.shape[:-1] + ((-1,) if latencies is None else (-1, len(latencies)))
+        lacking = n_folds - first[subject].facts["n_folds"]
+        axis = len(shape) - len(dims) - 1
+        pad = [(0, lacking if i == axis else 0) for i in range(len(shape))]
+        return np.pad(values.reshape(shape), pad, constant_values=np.nan)
+
+    def stacked(name: str, scores: Mapping[str, UnitScores]) -> Floats:
+        parts = [of_subject(scores[subject].arrays[name], subject) for subject in subjects]
+        return np.concatenate(parts, axis=parts[0].ndim - len(dims))
+
+    variables: dict[str, tuple[tuple[str, ...], Any]] = {}
+    for name in PER_LAYER:
+        if name in first[subjects[0]].arrays:
+            values = np.concatenate([stacked(name, scores) for _, _, _, scores in results])
+            variables[name] = (("layer", "fold", *dims), values)
+    for name in PER_TARGET:
+        if name in first[subjects[0]].arrays:
+            variables[name] = (("fold", *dims), stacked(name, first))
+    status = [np.array(first[subject].facts["status"]) for subject in subjects]
+    if latencies is not None:
+        # A channel is one signal: its status at any latency is its status at all.
+        status = [_worst(values.reshape(-1, len(latencies))) for values in status]
+    variables["status"] = (("target",), np.concatenate(status))
+
+    coords = _layer_coords(results) | _target_coords(recordings, subjects)
+    if latencies is not None:
+        coords["latency"] = ("latency", np.asarray(latencies), {"units": "s", "long_name": "latency from word onset"})
+    scores = Scores(variables, coords=coords)
+    scores.attrs = {
+        "dataset": data.name,
+        "modality": data.modality,
+        "baseline": list(baseline),
+        "n_samples": {subject: first[subject].facts["n_samples"] for subject in subjects},
+        "splitter": first[subjects[0]].facts["splitter"],
+        "features": [{"name": name, "metadata": dict(metadata)} for name, _, metadata, _ in results],
+        "findings": _findings(data, first) + _edge_findings(scores, results, alphas),
+    }
+    return scores
+
+
+def _worst(status: np.ndarray) -> np.ndarray:
+    bad = status != "ok"
+    return np.where(bad.any(axis=1), status[np.arange(len(status)), bad.argmax(axis=1)], "ok")
+
+
+def _layer_coords(results: Sequence[tuple[str, tuple[str, ...], Any, Any]]) -> dict[str, Any]:
+    rows = [
+        (space, name, index, index / max(len(layers) - 1, 1))
+        for space, layers, _, _ in results
+        for index, name in enumerate(layers)
+    ]
+    table = pd.DataFrame(rows, columns=["feature_space", "layer_name", "layer_index", "depth"])
+    return {column: ("layer", table[column].to_numpy()) for column in table}
+
+
+def _target_coords(recordings: Mapping[str, Sequence[Recording]], subjects: Sequence[str]) -> dict[str, Any]:
+    """Name, kind and place of every target, one subject after the other."""
+    tables = []
+    for subject in subjects:
+        table = recordings[subject][0].targets.reset_index(drop=True)
+        for other in recordings[subject][1:]:
+            if list(other.targets["name"]) != list(table["name"]):
+                raise DataError(f"{other}: its targets are not those of run {recordings[subject][0].run}.")
+        tables.append(table.assign(subject=subject))
+    table = pd.concat(tables, ignore_index=True).rename(columns={"name": "target_name", "kind": "target_kind"})
+    return {
+        column: ("target", table[column].to_numpy(dtype=str if table[column].dtype.kind in "OUST" else None))
+        for column in table
+    }
+
+
+def _findings(data: Dataset, scores: Mapping[str, UnitScores]) -> list[dict[str, str]]:
+    found = [vars(finding) for finding in data.findings]
+    for subject, unit in scores.items():
+        found += unit.facts["findings"]
+        if not unit.arrays:
+            found.append(vars(Finding("subject-left-out", f"subject {subject}", "no usable recording: left out.")))
+    return [json.loads(text) for text in dict.fromkeys(json.dumps(finding, sort_keys=True) for finding in found)]
+
+
+def _edge_findings(
+    scores: Scores, results: Sequence[tuple[str, Any, Any, Any]], alphas: Sequence[float]
+) -> list[dict[str, str]]:
+    """Feature spaces in which too many predicted targets chose the smallest or largest penalty that there is."""
+    found = []
+    for space, *_ in results:
+        chosen = scores.isel(layer=np.flatnonzero(scores["feature_space"].values == space))
+        alpha, predicted = chosen["alpha"].values, chosen["r2"].values > EXPLAINS_R2
+        for edge, name in ((min(alphas), "smallest"), (max(alphas), "largest")) if alphas else ():
+            share = float(np.isclose(alpha, edge)[predicted].mean()) if predicted.any() else 0.0
+            if share > EDGE_SHARE:
+                text = f"{share:.0%} of the fits with R2 > {EXPLAINS_R2} chose the {name} penalty ({edge:g}); widen alphas."
+                found.append(vars(Finding("fit-alpha-edge", space, text)))
+    return found

@@ -1,0 +1,165 @@
+"""One unit of work: one subject's responses to one feature space, all layers, on held-out data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from brainalign.datasets import check_recording
+from brainalign.encoding import Splits
+from brainalign.encoding.cross_validation import cross_validate, target_status
+from brainalign.errors import DataError
+from brainalign.features import SOUND_ENVELOPE, Baseline, sound_envelope
+from brainalign.types import AlignedRun, Aligner, Features, Finding, Floats, Recording, Stimulus
+
+__all__ = ["BASELINE_OF_WORDS", "Unit", "UnitScores", "baseline_names", "fit_unit"]
+
+# Bytes of aligned features held at once: layers beyond are placed in a second pass.
+LAYERS_AT_ONCE = 512 * 2**20
+
+# What a word-level baseline holds where none is named. Word-locked samples have one word each, so that the word rate
+# is the same for all.
+BASELINE_OF_WORDS = {
+    "fmri": ("word_rate", "word_length", "word_duration", "log_frequency", "pause_before", "position"),
+    "meg": ("word_length", "word_duration", "log_frequency", "pause_before", "position"),
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a unit needs: one subject's recordings, the stimuli, one space's features and the settings."""
+
+    recordings: Sequence[Recording]
+    stimuli: Mapping[str, Stimulus]
+    features: Mapping[str, Features]
+    baseline: tuple[str, ...]
+    aligner: Aligner
+    encoder: BaseEstimator
+    splits: Splits
+
+
+@dataclass(frozen=True)
+class UnitScores:
+    """What a unit gives: arrays by name, and facts.
+
+    `arrays`: ``r``, ``r2``, ``alpha`` and, with a baseline, ``r_joint``, ``r2_joint``, each (layer, fold, column), and
+    ``r_baseline``, ``r2_baseline``, each (fold, column); columns are targets, or targets x latencies. No arrays
+    where the subject had to be left out.
+    """
+
+    arrays: Mapping[str, Floats]
+    facts: Mapping[str, Any]
+
+
+def baseline_names(modality: str, recordings: Sequence[Recording], stimuli: Mapping[str, Stimulus]) -> tuple[str, ...]:
+    """The baseline that these data allow: properties of words, and the sound's envelope where all have it."""
+    words = BASELINE_OF_WORDS["fmri" if modality == "fmri" else "meg"]
+    has_sound = all(_has_sound(recording, stimuli[recording.stimulus]) for recording in recordings)
+    return (*words, SOUND_ENVELOPE) if has_sound and recordings else words
+
+
+def _has_sound(recording: Recording, stimulus: Stimulus) -> bool:
+    return stimulus.audio is not None or SOUND_ENVELOPE in recording.regressors()
+
+
+def fit_unit(unit: Unit) -> UnitScores:
+    """Align, cross-validate and score every layer of one feature space for one subject.
+
+    Raises
+    ------
+    DataError
+        If there are too few samples or runs, or the baseline asks for sound where there is none.
+    """
+    recordings, findings = _usable(unit.recordings, unit.stimuli)
+    if not recordings:
+        return UnitScores({}, {"findings": [vars(finding) for finding in findings], "n_samples": 0})
+    runs = [unit.aligner.align(recording, unit.stimuli[recording.stimulus]) for recording in recordings]
+    findings += [finding for run in runs for finding in run.findings]
+    responses = np.concatenate([run.responses for run in runs])
+    # A stimulus heard twice must not be trained on once and tested on once: folds hold stimuli together.
+    pairs = list(zip(runs, recordings, strict=True))
+    groups = np.concatenate([np.full(len(run.responses), recording.stimulus) for run, recording in pairs])
+    times = np.concatenate([run.times_s for run in runs])
+    splitter = unit.splits.splitter(groups, times, unit.aligner.span_s)
+    baseline = _baseline(unit, runs, recordings)
+
+    score = partial(cross_validate, unit.encoder, responses=responses, groups=groups, splitter=splitter)
+    scores: dict[str, list[Floats]] = {}
+    for design in _designs(runs, recordings, unit.features):
+        alone, joint = score(features=design, baseline=baseline)
+        named = {"r": alone.r, "r2": alone.r2, "alpha": alone.alpha}
+        if joint is not None:
+            named |= {"r_joint": joint.r, "r2_joint": joint.r2}
+        for name, values in named.items():
+            scores.setdefault(name, []).append(values)
+    arrays = {name: np.stack(values) for name, values in scores.items()}
+    if baseline is not None:
+        alone, _ = score(features=baseline)
+        arrays |= {"r_baseline": alone.r, "r2_baseline": alone.r2}
+    latencies = runs[0].latencies_s
+    facts = {
+        "findings": [vars(finding) for finding in findings],
+        "n_samples": len(responses),
+        "n_folds": arrays["r"].shape[1],
+        "splitter": repr(splitter),
+        "status": target_status(responses).tolist(),
+        "latencies_s": None if latencies is None else latencies.tolist(),
+    }
+    return UnitScores({name: values.astype(np.float32) for name, values in arrays.items()}, facts)
+
+
+def _usable(recordings: Sequence[Recording], stimuli: Mapping[str, Stimulus]) -> tuple[list[Recording], list[Finding]]:
+    """The recordings that can be fitted, their responses read, and what was found in them."""
+    usable, findings = [], []
+    for recording in recordings:
+        response = recording.response()
+        found = check_recording(recording, response, stimuli[recording.stimulus])
+        findings += found
+        if not any(finding.code == "empty-recording" for finding in found):
+            usable.append(replace(recording, read=partial(np.asarray, response)))
+    return usable, findings
+
+
+def _designs(runs: Sequence[AlignedRun], recordings: Sequence[Recording], features: Mapping[str, Features]) -> Any:
+    """Each layer's features of all runs, one under the other, (sample, dimension)."""
+    spaces = [features[recording.stimulus] for recording in recordings]
+    n_layers = len(spaces[0].layers)
+    one_layer = sum(run.place(space.select([0])).nbytes for run, space in zip(runs, spaces, strict=True))
+    step = max(1, LAYERS_AT_ONCE // max(one_layer, 1))
+    for first in range(0, n_layers, step):
+        chosen = range(first, min(first + step, n_layers))
+        placed = [run.place(space.select(chosen)) for run, space in zip(runs, spaces, strict=True)]
+        for layer in range(len(chosen)):
+            yield np.concatenate([values[layer] for values in placed])
+
+
+def _baseline(unit: Unit, runs: Sequence[AlignedRun], recordings: Sequence[Recording]) -> Floats | None:
+    """The baseline's columns of all runs, one under the other, (sample, column)."""
+    if not unit.baseline:
+        return None
+    words = Baseline(tuple(name for name in unit.baseline if name != SOUND_ENVELOPE))
+    blocks = []
+    for run, recording in zip(runs, recordings, strict=True):
+        stimulus = unit.stimuli[recording.stimulus]
+        columns = [run.place(words.extract(stimulus))[0]] if words.names else []
+        if SOUND_ENVELOPE in unit.baseline:
+            columns.append(_envelope(run, recording, stimulus))
+        blocks.append(np.hstack(columns))
+    return np.concatenate(blocks)
+
+
+def _envelope(run: AlignedRun, recording: Recording, stimulus: Stimulus) -> Floats:
+    given = run.regressors()
+    if SOUND_ENVELOPE in given:
+        return given[[SOUND_ENVELOPE]].to_numpy(dtype=np.float64)
+    if stimulus.audio is None:
+        raise DataError(
+            f"{recording}: the baseline names {SOUND_ENVELOPE}, but stimulus '{stimulus.id}' comes without sound; "
+            "leave it out of the baseline."
+        )
+    return run.place(sound_envelope(stimulus))[0]

@@ -1,0 +1,99 @@
+"""What this machine has, and what brainalign and its libraries are."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata, util
+from typing import Any
+
+from brainalign.files import cache_folder
+
+__all__ = ["allowed_cpus", "describe_machine", "peak_memory_mb", "versions"]
+
+LIBRARIES = (
+    "brainalign",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pandas",
+    "xarray",
+    "torch",
+    "transformers",
+    "mne",
+    "nilearn",
+    "wordfreq",
+)
+# What else can be installed, and what for.
+OPTIONAL = {
+    "gguf": "language models as GGUF files (the demo): pip install 'brainalign[demo]'",
+    "accelerate": "language models as GGUF files (the demo): pip install 'brainalign[demo]'",
+    "submitit": "jobs on Slurm: pip install 'brainalign[slurm]'",
+    "distributed": "jobs on a Dask cluster: pip install 'brainalign[dask]'",
+}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, brainalign and the libraries that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def allowed_cpus() -> int:
+    """How many cores this process may use: what the batch system gave, or what the operating system allows."""
+    import joblib
+
+    for name in ("SLURM_CPUS_PER_TASK", "NSLOTS", "PBS_NCPUS", "LSB_DJOB_NUMPROC"):
+        if os.environ.get(name, "").isdigit():
+            return max(1, int(os.environ[name]))
+    return joblib.cpu_count()
+
+
+def peak_memory_mb() -> float:
+    """The largest memory that this process and its finished children have held, in MB."""
+    import resource
+
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
+    usages = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return round(max(usages) / unit, 1)
+
+
+def describe_machine() -> dict[str, Any]:
+    """Cores, memory, GPU, linear algebra, cache folder, and what is not installed.
+
+    Examples
+    --------
+    >>> describe_machine()["cpus"] >= 1
+    True
+    """
+    import numpy as np  # noqa: F401  (its BLAS is what threadpoolctl is to find)
+    import psutil
+    from threadpoolctl import threadpool_info
+
+    blas = [f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads" for pool in threadpool_info()]
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpus": allowed_cpus(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "memory_free_gb": round(psutil.virtual_memory().available / 1e9, 1),
+        "gpu": _gpu(),
+        "blas": blas,
+        "offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
+        "cache": str(cache_folder()),
+        "mirror": os.environ.get("BRAINALIGN_MIRROR"),
+        "missing": {name: purpose for name, purpose in OPTIONAL.items() if util.find_spec(name) is None},
+    }
+
+
+def _gpu() -> str | None:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    return "Apple MPS" if torch.backends.mps.is_available() else None

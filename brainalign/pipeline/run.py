@@ -1,0 +1,246 @@
+"""A recipe, from its file to a result folder."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from brainalign.config import Recipe, load_recipe, resolved
+from brainalign.datasets import load_dataset
+from brainalign.errors import BrainalignWarning, DataError, UnreachableError
+from brainalign.files import digest_of, sha256_of_file
+from brainalign.pipeline.machine import describe_machine, peak_memory_mb, versions
+from brainalign.pipeline.results import open_scores, read_run, save_scores, write_json, write_yaml, yaml_text
+from brainalign.pipeline.score import CODE_VERSION, Progress, score_layers
+from brainalign.report import write_report, write_summary
+from brainalign.safe_yaml import read_yaml
+from brainalign.types import Dataset, Scores
+
+__all__ = ["Outcome", "Status", "report", "run", "status"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `run` did: the folder, the scores, notices for the user, and whether anything had to be computed."""
+
+    folder: Path
+    scores: Scores
+    notices: tuple[str, ...]
+    computed: bool
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def run(
+    recipe: Recipe | str,
+    out: str | Path,
+    n_jobs: int = 1,
+    progress: Progress = _silent,
+) -> Outcome:
+    """Do what a recipe says and write its result folder; what is already there is not done again.
+
+    Parameters
+    ----------
+    recipe : Recipe or str
+        A checked recipe, the path of one, or the name of a shipped one.
+    out : str or Path
+        The folder for ``scores.nc``, ``summary.csv``, ``report.html``, ``recipe.yaml`` and ``run.json``.
+    n_jobs : int
+        Processes that fit subjects side by side.
+    progress : callable
+        Told what is being done, how much of it is done, and how much there is.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    BrainalignError
+        If the user can mend it: a bad recipe, malformed data, a failed checksum, an unreachable source.
+    """
+    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    folder = Path(out)
+    _check_writable(folder)
+    finished = _finished(recipe, folder)
+    if finished is not None:
+        return finished
+    try:
+        return _run(recipe, folder, n_jobs, progress, ())
+    except UnreachableError as error:
+        if recipe.fallback is None:
+            raise
+        notice = (
+            f"NOT WHAT WAS ASKED FOR. '{recipe.title}' could not be run: {error} "
+            f"What follows is the recipe '{recipe.fallback}' in its place."
+        )
+        return _run(load_recipe(recipe.fallback), folder, n_jobs, progress, (notice,))
+
+
+def _run(recipe: Recipe, folder: Path, n_jobs: int, progress: Progress, notices: tuple[str, ...]) -> Outcome:
+    """Score, and write the five files."""
+    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    written_out = resolved(recipe)
+    write_yaml(written_out, folder / "recipe.yaml")
+    data = _load(recipe)
+    progress(f"fetch {recipe.dataset}", 0, 1)
+    data.fetch()
+    progress(f"fetch {recipe.dataset}", 1, 1)
+    fetched = time.perf_counter()
+    with warnings.catch_warnings():
+        # What they say is in the scores' findings, which the report and the command show.
+        warnings.simplefilter("ignore", BrainalignWarning)
+        scores = score_layers(
+            data,
+            recipe.features,
+            recipe.baseline,
+            recipe.alignment,
+            recipe.encoder,
+            recipe.splits,
+            n_jobs=n_jobs,
+            progress=progress,
+        )
+    if recipe.dataset == "simulated":
+        notices = (*notices, "SIMULATED DATA: these responses were made by the computer, with planted truth.")
+    timings = {"fetch_s": round(fetched - clock, 2), "score_s": round(time.perf_counter() - fetched, 2)}
+    record = _record(recipe, written_out, data, scores) | {
+        "started": started,
+        "timings": timings,
+        "peak_memory_mb": peak_memory_mb(),
+        "versions": versions(),
+        "machine": describe_machine(),
+        "notices": list(notices),
+        "scores_sha256": save_scores(scores, folder / "scores.nc"),
+    }
+    write_summary(scores, folder / "summary.csv")
+    write_report(scores, folder / "report.html", record, notices)
+    # Last, since it says that all the others are there.
+    write_json(record, folder / "run.json")
+    return Outcome(folder, scores, notices, computed=True)
+
+
+def report(folder: str | Path) -> Path:
+    """Write ``report.html`` and ``summary.csv`` anew from a folder's scores; gives the report's path.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no finished run.
+    """
+    folder = Path(folder)
+    record = read_run(folder)
+    if record is None:
+        raise DataError(
+            f"{folder} holds no finished run (no run.json); `brainalign run RECIPE --out {folder}` makes one."
+        )
+    scores = open_scores(folder)
+    write_summary(scores, folder / "summary.csv")
+    write_report(scores, folder / "report.html", record, tuple(record.get("notices", ())))
+    return folder / "report.html"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a result folder holds: "nothing", "unfinished" or "finished", with its title and when it was started."""
+
+    state: Literal["nothing", "unfinished", "finished"]
+    title: str = ""
+    started: str = ""
+    findings: tuple[str, ...] = ()
+
+
+def status(folder: str | Path) -> Status:
+    """Look at a result folder.
+
+    Examples
+    --------
+    >>> status("no/such/folder").state
+    'nothing'
+    """
+    folder = Path(folder)
+    recipe, record = folder / "recipe.yaml", read_run(folder)
+    if not recipe.is_file():
+        return Status("nothing")
+    title = str(read_yaml(recipe.read_text(encoding="utf-8"))[0]["title"])
+    # The recipe is written when a run starts, the record when it has ended.
+    if record is None or record["recipe_yaml"] != recipe.read_text(encoding="utf-8"):
+        return Status("unfinished", title)
+    findings = tuple(f"{finding['where']}: {finding['message']}" for finding in record["findings"])
+    return Status("finished", title, record["started"], findings)
+
+
+def _record(recipe: Recipe, written_out: dict[str, Any], data: Dataset, scores: Scores) -> dict[str, Any]:
+    """What run.json says of the study itself."""
+    subjects = list(dict.fromkeys(scores["subject"].values.tolist()))
+    stimuli = data.stimuli
+    return {
+        "title": recipe.title,
+        "recipe_digest": _digest(recipe),
+        "dataset": {
+            "name": data.name,
+            "title": data.title,
+            "citation": data.citation,
+            "licence": data.licence,
+            "modality": data.modality,
+            "subjects": subjects,
+            "n_subjects": len(subjects),
+            "n_stimuli": len(stimuli),
+            "n_words": sum(len(stimulus.words) for stimulus in stimuli.values()),
+        },
+        "features": scores.attrs["features"],
+        "baseline": scores.attrs["baseline"],
+        "alignment": written_out["alignment"],
+        "encoder": written_out["encoder"],
+        "splits": {**written_out["splits"], "used": scores.attrs["splitter"]},
+        "n_folds": scores.sizes["fold"],
+        "n_samples": scores.attrs["n_samples"],
+        "findings": scores.attrs["findings"],
+        "recordings": {str(recording): recording.digest for recording in data.recordings()},
+        "recipe_yaml": yaml_text(written_out),
+    }
+
+
+def _digest(recipe: Recipe) -> str:
+    """Changes whenever the recipe does, or brainalign would give other numbers."""
+    return digest_of({"recipe": repr(resolved(recipe)), "code": CODE_VERSION})
+
+
+def _finished(recipe: Recipe, folder: Path) -> Outcome | None:
+    """The outcome of an earlier run of the same recipe on the same data into this folder, if it is whole."""
+    record = read_run(folder)
+    files = [folder / name for name in ("scores.nc", "summary.csv", "report.html", "recipe.yaml")]
+    if record is None or record.get("recipe_digest") != _digest(recipe) or not all(file.is_file() for file in files):
+        return None
+    if record.get("scores_sha256") != sha256_of_file(files[0]) or not _same_recordings(recipe, record["recordings"]):
+        return None
+    return Outcome(folder, open_scores(folder), tuple(record["notices"]), computed=False)
+
+
+def _same_recordings(recipe: Recipe, before: dict[str, str]) -> bool:
+    """Whether every recording is what it was, so that a changed file is noticed."""
+    try:
+        now = {str(recording): recording.digest for recording in _load(recipe).recordings()}
+    except UnreachableError:
+        return True  # the source cannot be asked: what was computed from it stands
+    return now == before
+
+
+def _load(recipe: Recipe) -> Dataset:
+    subjects = None if recipe.subjects == "all" else recipe.subjects
+    return load_dataset(recipe.dataset, subjects=subjects, options=recipe.dataset_options)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise DataError(f"Cannot write to {folder}: {error.strerror}. Name another folder with --out.") from error

@@ -1,0 +1,249 @@
+"""Scores of every layer of some features against every recording of a dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import joblib
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from brainalign.config import ALIGNMENT_OF, settings_of
+from brainalign.encoding import RidgeEncoder, Splits
+from brainalign.errors import DataError, DataWarning, FitWarning
+from brainalign.files import digest_of
+from brainalign.pipeline.assemble import assemble
+from brainalign.pipeline.fit import Unit, UnitScores, baseline_names, fit_unit
+from brainalign.registry import ALIGNMENTS, find
+from brainalign.store import Store
+from brainalign.types import WORD_COLUMNS, Aligner, Dataset, Extractor, Features, Finding, Recording, Scores, Stimulus
+
+__all__ = ["Progress", "score_layers"]
+
+# Raised when the same settings and data would give other numbers than before.
+CODE_VERSION = 1
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def score_layers(
+    data: Dataset,
+    features: Extractor | Sequence[Extractor],
+    baseline: Sequence[str] | Literal["auto"] = "auto",
+    alignment: Aligner | None = None,
+    encoder: BaseEstimator | None = None,
+    splits: Splits | None = None,
+    store: Store | None = Store(),  # noqa: B008  (frozen, and touches no disk until used)
+    n_jobs: int = 1,
+    progress: Progress = _silent,
+) -> Scores:
+    """Score how well each layer predicts each target of each subject, alone and beyond a baseline.
+
+    Parameters
+    ----------
+    data : Dataset
+    features : Extractor or several
+        ``LanguageModel(...)`` and the like; each is a feature space of its own.
+    baseline : sequence of str, or "auto"
+        Simple properties that every layer is compared with; all that the data allow by default; () for none.
+    alignment : stage of brainalign.alignment, optional
+        By default the modality's: ``Hemodynamic()`` for fMRI, ``Epochs()`` for MEG, EEG and ECoG.
+    encoder : scikit-learn estimator, optional
+        ``RidgeEncoder()`` by default.
+    splits : Splits, optional
+        One run held out at a time where there are three or more, else contiguous blocks with a gap, by default.
+    store : Store or None
+        Where features and finished fits are kept, so that a second call reads instead of computes; None keeps nothing.
+    n_jobs : int
+        Processes that fit subjects side by side, each with one thread of linear algebra where there are several.
+    progress : callable
+        Told what is being done: ``progress("fit ToyModel", 3, 27)``.
+
+    Returns
+    -------
+    Scores
+        See `brainalign.types.Scores`. ``attrs`` hold what was found on the way.
+
+    Warns
+    -----
+    DataWarning, FitWarning
+        What was left out, defaulted, or is to be read with care, by name.
+
+    Raises
+    ------
+    BrainalignError
+        If data, features and settings cannot go together; the message says which and how to mend it.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import brainalign as ba
+    >>> from brainalign.features import ToyModel
+    >>> data = ba.load_dataset("simulated", options={"n_subjects": 1, "n_runs": 3, "n_words": 200, "n_layers": 2})
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     scores = ba.score_layers(data, ToyModel(n_layers=2), store=None)
+    >>> dict(scores.r.sizes)
+    {'layer': 3, 'fold': 3, 'target': 4}
+    """
+    spaces = list(features) if isinstance(features, Sequence) else [features]
+    recordings = data.recordings()
+    if not recordings:
+        raise DataError(f"Dataset '{data.name}' has no recordings of the subjects chosen.")
+    stimuli = {recording.stimulus: data.stimuli[recording.stimulus] for recording in recordings}
+    names = baseline_names(data.modality, recordings, stimuli) if baseline == "auto" else tuple(baseline)
+    study = Study(
+        recordings,
+        stimuli,
+        names,
+        alignment if alignment is not None else find(ALIGNMENT_OF[data.modality], ALIGNMENTS, "alignment")(),
+        encoder if encoder is not None else RidgeEncoder(),
+        splits if splits is not None else Splits(),
+        store,
+    )
+    results = [(space.name, *_score_space(study, space, n_jobs, progress)) for space in spaces]
+    alphas = tuple(getattr(study.encoder, "alphas", ()))
+    scores = assemble(data, study.by_subject(), results, names, alphas)
+    for finding in scores.attrs["findings"]:
+        category = FitWarning if finding["code"].startswith("fit-") else DataWarning
+        warnings.warn(str(Finding(**finding)), category, stacklevel=2)
+    return scores
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all feature spaces share."""
+
+    recordings: Sequence[Recording]
+    stimuli: Mapping[str, Stimulus]
+    baseline: tuple[str, ...]
+    aligner: Aligner
+    encoder: BaseEstimator
+    splits: Splits
+    store: Store | None
+
+    def by_subject(self) -> dict[str, list[Recording]]:
+        """Each subject's recordings."""
+        subjects: dict[str, list[Recording]] = {}
+        for recording in self.recordings:
+            subjects.setdefault(recording.subject, []).append(recording)
+        return subjects
+
+    def key_of_fit(self, space: Mapping[str, Any], recordings: Sequence[Recording]) -> str:
+        """The key of one subject's fit: a digest of all that it depends on."""
+        return digest_of(
+            {
+                "what": "fit",
+                "code": CODE_VERSION,
+                "features": space,
+                "stimuli": {r.stimulus: stimulus_digest(self.stimuli[r.stimulus]) for r in recordings},
+                "recordings": [[r.digest, r.stimulus, r.offset_s, r.clock.step_s, r.clock.start_s] for r in recordings],
+                "baseline": list(self.baseline),
+                "alignment": [type(self.aligner).__name__, settings_of(self.aligner)],
+                "encoder": [type(self.encoder).__name__, repr(settings_of(self.encoder))],
+                "splits": settings_of(self.splits),
+            }
+        )
+
+
+def stimulus_digest(stimulus: Stimulus) -> str:
+    """Changes whenever the words, their times or the sound do."""
+    words = stimulus.words
+    columns = {column: words[column].tolist() for column in (*WORD_COLUMNS, "sentence") if column in words}
+    sound = None
+    if stimulus.audio is not None:
+        sound = [hashlib.sha256(np.ascontiguousarray(stimulus.audio.samples)).hexdigest(), stimulus.audio.rate_hz]
+    return digest_of({"words": columns, "sound": sound, "language": stimulus.language})
+
+
+def _score_space(
+    study: Study, space: Extractor, n_jobs: int, progress: Progress
+) -> tuple[tuple[str, ...], Mapping[str, Any], dict[str, UnitScores]]:
+    """Layer names, metadata, and each subject's scores in one feature space; only what is missing is computed."""
+    fingerprint = dict(space.fingerprint())
+    subjects = study.by_subject()
+    keys = {subject: study.key_of_fit(fingerprint, recordings) for subject, recordings in subjects.items()}
+    done: dict[str, UnitScores] = {}
+    layers: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = {}
+    for subject, key in keys.items():
+        entry = study.store.get(key) if study.store else None
+        if entry is not None:
+            done[subject] = UnitScores(entry.arrays, entry.facts)
+            layers, metadata = tuple(entry.facts["layers"]), entry.facts["metadata"]
+    missing = [subject for subject in subjects if subject not in done]
+    progress(f"fit {space.name}", len(done), len(subjects))
+    if missing:
+        features = _extract(study, space, fingerprint, progress)
+        first = next(iter(features.values()))
+        layers, metadata = first.layers, dict(first.metadata)
+        units = [
+            Unit(
+                subjects[subject],
+                study.stimuli,
+                features,
+                study.baseline,
+                study.aligner,
+                study.encoder,
+                study.splits,
+            )
+            for subject in missing
+        ]
+        for subject, scores in zip(missing, _fit_all(units, n_jobs), strict=True):
+            facts = {**scores.facts, "layers": list(layers), "metadata": metadata}
+            if study.store:
+                study.store.put(keys[subject], scores.arrays, facts)
+            done[subject] = UnitScores(scores.arrays, facts)
+            progress(f"fit {space.name}", len(done), len(subjects))
+    return layers, metadata, {subject: done[subject] for subject in subjects}
+
+
+def _fit_all(units: Sequence[Unit], n_jobs: int) -> Any:
+    """The units' scores, in order, as they come."""
+    if n_jobs == 1 or len(units) == 1:
+        return map(fit_unit, units)
+    with joblib.parallel_config("loky", inner_max_num_threads=1):
+        return joblib.Parallel(n_jobs=min(n_jobs, len(units)), return_as="generator")(
+            joblib.delayed(fit_unit)(unit) for unit in units
+        )
+
+
+def _extract(study: Study, space: Extractor, fingerprint: Mapping[str, Any], progress: Progress) -> dict[str, Features]:
+    """The features of every stimulus, read where they are stored."""
+    features: dict[str, Features] = {}
+    for number, (name, stimulus) in enumerate(study.stimuli.items()):
+        progress(f"extract {space.name}", number, len(study.stimuli))
+        key = digest_of({"what": "features", "extractor": dict(fingerprint), "stimulus": stimulus_digest(stimulus)})
+        entry = study.store.get(key) if study.store else None
+        if entry is None:
+            features[name] = space.extract(stimulus)
+            if study.store:
+                _store_features(study.store, key, features[name])
+                entry = study.store.get(key)
+        if entry is not None:
+            facts = entry.facts
+            arrays = {axis: entry.arrays[axis] for axis in ("values", "onset_s", "duration_s")}
+            features[name] = Features(
+                facts["name"], tuple(facts["layers"]), **arrays, kind=facts["kind"], metadata=facts["metadata"]
+            )
+    progress(f"extract {space.name}", len(study.stimuli), len(study.stimuli))
+    return features
+
+
+def _store_features(store: Store, key: str, features: Features) -> None:
+    arrays = {"values": features.values, "onset_s": features.onset_s, "duration_s": features.duration_s}
+    facts = {
+        "name": features.name,
+        "layers": list(features.layers),
+        "kind": features.kind,
+        "metadata": dict(features.metadata),
+    }
+    store.put(key, arrays, facts)

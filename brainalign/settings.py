@@ -1,0 +1,82 @@
+"""Settings checked against the signature of the class that takes them, so that no option is written down twice."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import is_dataclass
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from brainalign.errors import RecipeError, nearest
+
+__all__ = ["SettingError", "check_keys", "checked_settings"]
+
+
+class SettingError(RecipeError):
+    """A RecipeError that knows the dotted key it is about, so that its line in a file can be found."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}" if key else message)
+        self.key = key
+
+
+def checked_settings(
+    cls: type, settings: Mapping[str, Any], where: str, known_too: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The settings given, as the types that the signature of `cls` names; the others are left to its defaults.
+
+    Parameters
+    ----------
+    cls : type
+        A dataclass, or a class with an annotated ``__init__``.
+    settings : mapping
+        Parameters, as YAML gives them.
+    where : str
+        The dotted key they stand under, for messages.
+    known_too : sequence of str
+        Parameters that the caller looks after: they are neither checked nor given back.
+
+    Raises
+    ------
+    SettingError
+        If one is unknown, missing, or of the wrong type.
+
+    Examples
+    --------
+    >>> from brainalign.types import Clock
+    >>> checked_settings(Clock, {"step_s": "2"}, "clock")
+    {'step_s': 2.0}
+    """
+    parameters = {
+        name: parameter for name, parameter in inspect.signature(cls).parameters.items() if name not in known_too
+    }
+    check_keys(settings, [*parameters, *known_too], where)
+    hints = get_type_hints(cls if is_dataclass(cls) else cls.__init__)
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in parameters.items()
+    }
+    model = create_model("Settings", __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
+    try:
+        checked = model.model_validate(dict(settings))
+    except ValidationError as error:
+        raise _setting_error(error, where) from error
+    return {name: getattr(checked, name) for name in parameters if name in settings}
+
+
+def check_keys(settings: Mapping[Any, Any], known: Collection[str], where: str) -> None:
+    """Raise a SettingError about the first key that is not known, with the nearest that is."""
+    for key in settings:
+        if key not in known:
+            raise SettingError(f"{where}.{key}" if where else str(key), f"unknown key. {nearest(str(key), known)}")
+
+
+def _setting_error(error: ValidationError, where: str) -> SettingError:
+    """What is wrong with the first setting that is."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in (where, *first["loc"][:1]) if str(part))
+    inner = ".".join(str(part) for part in first["loc"][1:])
+    given = "" if first["type"] == "missing" else f", not {str(first['input'])[:80]!r}"
+    return SettingError(key, f"{f'{inner}: ' if inner else ''}{first['msg'].lower()}{given}.")
