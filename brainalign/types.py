@@ -398,7 +398,8 @@ class Scores(xr.Dataset):
 
     def to_frame(self) -> pd.DataFrame:
         """A tidy table of fold means: one row per layer x target (x latency)."""
-        means = self.drop_vars(["alpha", "status"], errors="ignore").mean("fold")
-        if "r_joint" in means:
-            means["gain"] = means["r_joint"] - means["r_baseline"]
-        return means.to_dataframe().reset_index()
+        scores = self.drop_vars(["alpha", "status"], errors="ignore")
+        if "r_joint" in scores:
+            # Fold by fold, so that a fold in which one of the two is undefined does not tilt the difference.
+            scores = scores.assign(gain=scores["r_joint"] - scores["r_baseline"])
+        return scores.mean("fold").to_dataframe().reset_index()

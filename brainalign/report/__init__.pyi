@@ -1,0 +1,13 @@
+from .figures import CaptionedFigure as CaptionedFigure
+from .figures import layer_by_latency as layer_by_latency
+from .figures import layer_profile as layer_profile
+from .figures import region_by_layer as region_by_layer
+from .figures import topography as topography
+from .headline import Answer as Answer
+from .headline import headline as headline
+from .page import write_report as write_report
+from .tables import Recovery as Recovery
+from .tables import group_profile as group_profile
+from .tables import planted_recovery as planted_recovery
+from .tables import summary as summary
+from .tables import write_summary as write_summary

@@ -1,0 +1,165 @@
+"""The answer in words: which layer predicts best, how well, and whether it adds to the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainalign.report.means import fold_means, mean_by
+from brainalign.report.tables import group_profile
+from brainalign.types import Scores
+
+Row = Mapping[Hashable, Any]
+
+__all__ = ["Answer", "headline", "number", "signed"]
+
+# Two-sided 95 % of the normal distribution. Below this many subjects Student's t is so much wider that we say so.
+Z_95 = 1.96
+FEW_SUBJECTS = 10
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the scores of one feature space say: one `statement`, and `remarks` on how far it can be trusted."""
+
+    statement: str
+    remarks: tuple[str, ...]
+
+
+def headline(scores: Scores) -> list[Answer]:
+    """Say for each feature space which layer predicts best and what it adds to the baseline.
+
+    The interval of the gain is its mean over subjects plus and minus 1.96 standard errors. The layer is the one with
+    the highest mean r over subjects, chosen on these same scores, and the answer says so.
+
+    Examples
+    --------
+    >>> scores = Scores(
+    ...     {"r": (("layer", "fold", "target"), [[[0.1, 0.3]]])},
+    ...     coords={
+    ...         "feature_space": ("layer", ["gpt2"]), "layer_name": ("layer", ["embedding"]),
+    ...         "layer_index": ("layer", [0]), "depth": ("layer", [0.0]),
+    ...         "subject": ("target", ["01", "02"]), "target_name": ("target", ["STG", "STG"]),
+    ...     },
+    ... )
+    >>> headline(scores)[0].statement
+    'The only layer of gpt2 (embedding) predicts held-out responses with r = 0.200 ± 0.100.'
+    """
+    profile = group_profile(scores)
+    return [_answer(scores, str(space), rows) for space, rows in profile.groupby("feature_space", sort=False)]
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write `value` with a true minus sign; what is undefined is a dash.
+
+    >>> number(-0.01234), number(float("nan"))
+    ('−0.012', '–')
+    """
+    return f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}") if np.isfinite(value) else "\N{EN DASH}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Write `value` like `number`, with a plus sign where it is positive."""
+    return ("+" if round(value, digits) > 0 else "") + number(value, digits)
+
+
+def _answer(scores: Scores, space: str, profile: pd.DataFrame) -> Answer:
+    if profile["r"].isna().all():
+        return Answer(f"No layer of {space} has a defined score.", ("See the warnings below for the reason.",))
+    best = profile.to_dict("records")[int(profile["r"].argmax())]
+    statement = f"{_which(space, best, len(profile))} with r = {_plus_minus(best['r'], best['r_se'])}{_gain(best)}."
+    return Answer(statement, tuple(_remarks(scores, best, len(profile))))
+
+
+def _which(space: str, best: Row, n_layers: int) -> str:
+    if n_layers == 1:
+        return f"The only layer of {space} ({best['layer_name']}) predicts held-out responses"
+    layer = f"layer {best['layer']}"
+    name = "" if best["layer_name"] == layer else f" ({best['layer_name']})"
+    return f"Of the {n_layers} layers of {space}, {layer}{name} predicts best,"
+
+
+def _plus_minus(mean: float, se: float) -> str:
+    return number(mean) if np.isnan(se) else f"{number(mean)} ± {number(se)}"
+
+
+def _gain(best: Row) -> str:
+    """The clause on the gain over the baseline; nothing where there is none."""
+    if np.isnan(best.get("gain", np.nan)):
+        return ""
+    gain, se = best["gain"], best["gain_se"]
+    digits = 4 if se < 0.001 else 3
+    clause = f"; joined to the baseline (r = {number(best['r_baseline'])}) it changes r by {signed(gain, digits)}"
+    if np.isnan(se):
+        return clause
+    low, high = gain - Z_95 * se, gain + Z_95 * se
+    clause += f" (± 1.96 SE: {signed(low, digits)} to {signed(high, digits)})"
+    if low <= 0 <= high:
+        return f"{clause}, an interval that includes zero: the layer adds nothing measurable over the baseline"
+    side = "above" if low > 0 else "below"
+    if abs(gain) <= _student(best) * se:
+        return (
+            f"{clause}, an interval {side} zero, though one too narrow for so few subjects: the gain is not established"
+        )
+    verdict = "the layer adds to the baseline" if low > 0 else "the layer makes the baseline's prediction worse"
+    return f"{clause}, an interval {side} zero: {verdict}"
+
+
+def _student(best: Row) -> float:
+    """How many standard errors Student's t allows for 95 % with so few subjects; 1.96 for enough of them."""
+    from scipy.stats import t
+
+    n_subjects = int(best["n_subjects"])
+    return float(t.ppf(0.975, n_subjects - 1)) if n_subjects < FEW_SUBJECTS else Z_95
+
+
+def _remarks(scores: Scores, best: Row, n_layers: int) -> list[str]:
+    """What limits the statement."""
+    remarks = list(_spread(best))
+    if n_layers > 1:
+        remarks.append(
+            "The layer was selected on these same scores, so its r is higher than new data would show; neither the "
+            "standard error nor the interval allows for that."
+        )
+    if "gain" not in best:
+        remarks.append("No baseline was scored: simpler properties of the words may explain as much.")
+    if "latency" in scores.dims:
+        remarks.append(_peak(scores, best))
+    return remarks
+
+
+def _spread(best: Row) -> Iterator[str]:
+    """What ± means, and how much wider it should be for few subjects."""
+    n_subjects = int(best["n_subjects"])
+    if n_subjects == 1:
+        gain = ", and whether the gain differs from zero is not known" if "gain" in best else ""
+        yield f"There is a single subject: no standard error can be given{gain}."
+        return
+    yield f"± is the standard error (SE) over n = {n_subjects} subjects."
+    if n_subjects < FEW_SUBJECTS and np.isfinite(best.get("gain_se", np.nan)):
+        yield _wider(best["gain"], best["gain_se"], _student(best))
+
+
+def _wider(gain: float, se: float, factor: float) -> str:
+    low, high = gain - factor * se, gain + factor * se
+    zero = "which includes zero" if low <= 0 <= high else "which does not include zero"
+    return (
+        f"± 1.96 SE is too narrow for so few subjects: the 95 % interval of the gain by Student's t "
+        f"(± {factor:.2f} SE) is {signed(low, 4)} to {signed(high, 4)}, {zero}."
+    )
+
+
+def _peak(scores: Scores, best: Row) -> str:
+    r = mean_by(fold_means(scores)["r"], "subject").mean("subject")
+    here = (scores["feature_space"].values == best["feature_space"]) & (scores["layer_index"].values == best["layer"])
+    course = r.isel(layer=int(np.flatnonzero(here)[0]))
+    latency_s, peak = float(course["latency"][int(course.argmax("latency"))]), float(course.max())
+    first, last = course["latency"].values[[0, -1]]
+    return (
+        f"This r is the mean over latencies from {number(first, 2)} to {number(last, 2)} s from word onset; that of "
+        f"the same layer is highest at {number(latency_s, 2)} s (r = {number(peak)}, chosen on these same scores)."
+    )

@@ -1,0 +1,397 @@
+"""One HTML file that says what was run, on what, and what came out; it opens offline and can run nothing."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainalign.files import atomic_path
+from brainalign.report.headline import headline, number, signed
+from brainalign.report.means import fold_means, is_ok, layer_table, subject_names
+from brainalign.report.tables import Recovery, group_profile, planted_recovery, summary
+from brainalign.types import Scores
+
+__all__ = ["write_report"]
+
+# Beyond these a table or a list is cut, and the page says so; summary.csv always has all.
+N_ROWS = 1500
+N_NAMED = 20
+TITLES = {
+    "subject": "subject",
+    "feature_space": "features",
+    "layer_name": "layer name",
+    "n_subjects": "subjects",
+    "n_targets": "targets",
+    "r2": "R²",
+    "r_se": "± SE",
+    "r_baseline": "r baseline",
+    "r_baseline_se": "± SE",
+    "r_joint": "r joint",
+    "r_joint_se": "± SE",
+    "gain_se": "± SE",
+    "best_target": "best target",
+    "r_best_target": "its r",
+    "best_latency": "best latency (s)",
+    "planted_layer": "planted layer",
+    "recovered_layer": "recovered layer",
+    "planted_latency": "planted latency (s)",
+    "recovered_latency": "recovered latency (s)",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as the page shows it: every cell is text; `is_text` says which columns are not numbers."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    is_text: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page shows it: a data URI, and the caption, which is also its alternative text."""
+
+    title: str
+    source: str
+    caption: str
+
+
+def write_report(scores: Scores, path: Path, run: Mapping[str, Any], notices: Sequence[str] = ()) -> None:
+    """Write the report of `scores` to `path`, one HTML file that loads nothing from elsewhere.
+
+    Every string of the scores and of `run` is shown as text, whatever it holds. The file appears whole or not at all.
+
+    Parameters
+    ----------
+    scores : Scores
+        What is reported.
+    path : Path
+        The file to write, usually ``report.html``.
+    run : mapping
+        What was run, JSON-able, as in ``run.json``. What is missing is left out of the page. Keys: ``title``,
+        ``dataset`` (``name``, ``title``, ``citation``, ``licence``, ``modality``, ``n_subjects``, ``subjects``,
+        ``n_stimuli``, ``n_words``), ``features`` (a list of ``name`` and ``metadata``), ``baseline`` (names),
+        ``alignment``, ``encoder``, ``splits`` (settings), ``n_folds``, ``n_samples``, ``findings`` (a list of
+        ``code``, ``where``, ``message``), ``versions``, ``machine``, ``timings`` (seconds), ``seeds``,
+        ``recipe_yaml``, ``command``, ``started``, ``peak_memory_mb``.
+    notices : sequence of str
+        What the reader must know first, such as that the data are simulated.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> scores = Scores(
+    ...     {"r": (("layer", "fold", "target"), [[[0.1]], [[0.3]]])},
+    ...     coords={
+    ...         "feature_space": ("layer", ["gpt2", "gpt2"]), "layer_name": ("layer", ["embedding", "block 1"]),
+    ...         "layer_index": ("layer", [0, 1]), "depth": ("layer", [0.0, 1.0]),
+    ...         "subject": ("target", ["01"]), "target_name": ("target", ["STG"]),
+    ...     },
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_report(scores, Path(folder) / "report.html", {"title": "A <b>test</b>"})
+    ...     "A &lt;b&gt;test&lt;/b&gt;" in (Path(folder) / "report.html").read_text(encoding="utf-8")
+    True
+    """
+    page = _render(scores, run, notices)
+    with atomic_path(Path(path)) as part:
+        # Names of files may hold bytes that are no characters (lone surrogates); a "?" stands for those.
+        part.write_bytes(page.encode("utf-8", errors="replace"))
+
+
+def _render(scores: Scores, run: Mapping[str, Any], notices: Sequence[str]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    dataset = run.get("dataset") or {}
+    profile = group_profile(scores)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(
+        files("brainalign.report").joinpath("template.html.jinja").read_text(encoding="utf-8")
+    )
+    return template.render(
+        title=str(run.get("title") or f"Brain scores of {', '.join(profile['feature_space'].unique())}"),
+        notices=[str(notice) for notice in notices],
+        answers=headline(scores),
+        facts=_facts(scores, run),
+        pictures=_pictures(scores),
+        profile=_table(profile.drop(columns=_repeated(profile))),
+        **_subject_table(scores),
+        recovery=_recovery(scores),
+        findings=_findings(scores, run),
+        methods=_methods(scores, run),
+        citation=str(dataset.get("citation") or ""),
+        licence=str(dataset.get("licence") or "not stated"),
+        provenance=_provenance(run),
+        recipe=str(run.get("recipe_yaml") or ""),
+        profile_json=_records(profile),
+    )
+
+
+def _facts(scores: Scores, run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was run, on what: terms and what stands for them; the unknown is left out."""
+    dataset = run.get("dataset") or {}
+    subjects = dataset.get("subjects") or subject_names(scores)
+    features = [
+        (f"Features: {_text(feature.get('name'))}", feature.get("metadata") or "no settings given")
+        for feature in run.get("features") or []
+    ]
+    facts = [
+        ("Dataset", dataset.get("title") or dataset.get("name")),
+        ("Modality", dataset.get("modality")),
+        ("Subjects", f"{dataset.get('n_subjects') or len(subjects)}: {_text(subjects)}"),
+        ("Targets", _count_targets(scores)),
+        ("Stimuli", dataset.get("n_stimuli")),
+        ("Words", dataset.get("n_words")),
+        ("Samples", run.get("n_samples")),
+        ("Layers", _count_layers(scores)),
+        ("Latencies", _latencies(scores)),
+        ("Folds", run.get("n_folds") or scores.sizes["fold"]),
+        ("Baseline", run.get("baseline") or "none"),
+        *features,
+        ("Alignment", run.get("alignment")),
+        ("Encoder", run.get("encoder")),
+        ("Splits", run.get("splits")),
+    ]
+    return [(term, _text(value)) for term, value in facts if value not in (None, "", [], {})]
+
+
+def _count_targets(scores: Scores) -> str:
+    n_each = pd.Series(is_ok(scores)).groupby(scores["subject"].values.astype(str)).agg(["sum", "size"])
+    each = _range(n_each["size"])
+    n_ok = int(n_each["sum"].sum())
+    kinds = ", ".join(np.unique(scores["target_kind"].values.astype(str))) if "target_kind" in scores.coords else ""
+    return (
+        f"{each} per subject{f' ({kinds})' if kinds else ''}; {n_ok} of {scores.sizes['target']} with a valid response"
+    )
+
+
+def _range(values: pd.Series) -> str:
+    return f"{values.min()}" if values.min() == values.max() else f"{values.min()} to {values.max()}"
+
+
+def _count_layers(scores: Scores) -> str:
+    counts = layer_table(scores).groupby("feature_space", sort=False).size()
+    return ", ".join(f"{count} ({space})" for space, count in counts.items())
+
+
+def _latencies(scores: Scores) -> str | None:
+    if "latency" not in scores.dims:
+        return None
+    latency_s = scores["latency"].values
+    return f"{len(latency_s)}, from {number(latency_s[0], 3)} to {number(latency_s[-1], 3)} s from word onset"
+
+
+def _pictures(scores: Scores) -> list[Picture]:
+    from brainalign.report import figures
+
+    drawn = [("Layer profile", figures.layer_profile(scores))]
+    maps = figures.topography(scores)
+    if "latency" in scores.dims:
+        drawn.append(("Layer by latency", figures.layer_by_latency(scores)))
+    if maps is not None:
+        drawn.append(("Topography", maps))
+    else:
+        drawn.append(("Targets by layer", figures.region_by_layer(scores)))
+        if "r_joint" in scores and "r_baseline" in scores:
+            drawn.append(("Gain over the baseline, targets by layer", figures.region_by_layer(scores, "gain")))
+    return [Picture(title, _data_uri(figure), figure.caption) for title, figure in drawn]
+
+
+def _data_uri(figure: Any) -> str:
+    """The figure as SVG. Its text stays text, so that the reader's fonts show the scripts that ours lack."""
+    import warnings
+
+    from matplotlib import rc_context
+
+    buffer = BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "brainalign"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _table(frame: pd.DataFrame) -> Table:
+    """`frame` as text: integers as they are, other numbers with three digits, the undefined as a dash."""
+    columns = [[_cell(value, str(name)) for value in frame[name]] for name in frame]
+    return Table(
+        headers=tuple(TITLES.get(str(name), str(name)) for name in frame),
+        rows=tuple(zip(*columns, strict=True)),
+        is_text=tuple(not pd.api.types.is_numeric_dtype(frame[name]) for name in frame),
+    )
+
+
+def _cell(value: Any, column: str) -> str:
+    # A gain is a small difference of two larger numbers: one digit more, and its sign.
+    if not isinstance(value, float | np.floating):
+        return str(value)
+    if column == "gain":
+        return signed(float(value), 4)
+    return number(float(value), 4 if column == "gain_se" else 3)
+
+
+def _repeated(profile: pd.DataFrame) -> list[str]:
+    """Columns that say nothing: layer names that only repeat the index, the one feature space's name."""
+    columns = ["feature_space"] if profile["feature_space"].nunique() == 1 else []
+    return columns + (
+        ["layer_name"] if (profile["layer_name"] == "layer " + profile["layer"].astype(str)).all() else []
+    )
+
+
+def _subject_table(scores: Scores) -> dict[str, Any]:
+    """The per-subject table, of the best layers only where it would be too long, and what to say of it."""
+    table = summary(scores)
+    note = ""
+    if len(table) > N_ROWS:
+        ranked = table.sort_values("r", ascending=False, na_position="last", kind="stable")
+        table = ranked.groupby(["subject", "feature_space"], sort=False).head(1).sort_index()
+        note = (
+            "Only each subject's best layer is shown here, selected on these same scores; summary.csv has all layers."
+        )
+    return {"subjects": _table(table.drop(columns=_repeated(table))), "subjects_note": note}
+
+
+def _recovery(scores: Scores) -> dict[str, Any] | None:
+    """What was planted and found again; None where nothing was planted."""
+    if "planted_layer" not in scores.coords or not (scores["planted_layer"].values >= 0).any():
+        return None
+    recovery = planted_recovery(scores)
+    targets = recovery.targets.head(N_ROWS)
+    whole = ["planted_layer", "recovered_layer"]
+    targets[whole] = targets[whole].astype("Int64").astype(str).replace("<NA>", number(np.nan))
+    return {
+        "sentences": list(_recovery_sentences(recovery)),
+        "table": _table(targets),
+        "n_left_out": len(recovery.targets) - len(targets),
+    }
+
+
+def _recovery_sentences(recovery: Recovery) -> Iterator[str]:
+    for share in recovery.shares.to_dict("records"):
+        sentence = (
+            f"{share['feature_space']}: the planted layer is the one with the highest r in {share['layer']:.0%} of "
+            f"{share['n_targets']} targets"
+        )
+        if "latency" in share:
+            sentence += (
+                f"; the planted latency is found at the nearest sample in {share['latency']:.0%}, and within one "
+                f"sample more in {share['latency_within_one']:.0%}"
+            )
+        yield f"{sentence}."
+
+
+def _findings(scores: Scores, run: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(code, where, message) of what the run found, and of what is undefined in the scores."""
+    found = [
+        (_text(finding.get("code")), _text(finding.get("where")), _text(finding.get("message")))
+        for finding in run.get("findings") or []
+    ]
+    return found + list(_undefined(scores))
+
+
+def _undefined(scores: Scores) -> Iterator[tuple[str, str, str]]:
+    bad = ~is_ok(scores)
+    if bad.any():
+        names = [
+            f"{subject}: {target} ({status})"
+            for subject, target, status in zip(
+                *(scores[name].values[bad].astype(str) for name in ("subject", "target_name", "status")), strict=True
+            )
+        ]
+        more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
+        message = f"{len(names)} of {len(bad)} targets have no valid response and enter no mean"
+        yield "targets-left-out", "; ".join(names[:N_NAMED]) + more, f"{message}."
+    gaps = scores["r"].isnull().values & ~scores["r"].isnull().all("fold").values[_fold_axis(scores)]
+    n_gaps, n_empty = int(gaps.sum()), int(fold_means(scores)["r"].isel(target=~bad).isnull().sum())
+    if n_gaps:
+        yield (
+            "undefined-folds",
+            "scores",
+            f"{n_gaps} values of r are undefined in some folds; means are over the other folds.",
+        )
+    if n_empty:
+        yield (
+            "undefined-scores",
+            "scores",
+            f"{n_empty} mean values of r of valid targets are undefined; means are over the others.",
+        )
+
+
+def _fold_axis(scores: Scores) -> tuple[Any, ...]:
+    """An index that puts the axis of folds back."""
+    return tuple(np.newaxis if dimension == "fold" else slice(None) for dimension in scores["r"].dims)
+
+
+def _methods(scores: Scores, run: Mapping[str, Any]) -> list[str]:
+    """How to read the numbers, in full sentences."""
+    latencies = ", then over latencies" if "latency" in scores.dims else ""
+    paragraphs = [
+        f"Each layer's features predict each target's response by a cross-validated linear model. r is the Pearson "
+        f"correlation of predicted and measured response in each of {scores.sizes['fold']} held-out folds, averaged "
+        f"over folds, then over the targets whose response is valid{latencies}, for each subject. R² is averaged in "
+        f"the same way. Correlations are averaged without Fisher's transform. Means over subjects come with their "
+        f"standard error (the sample standard deviation over the root of their number). What is undefined is left "
+        f"out of means, never counted as zero."
+    ]
+    if "r_joint" in scores and "r_baseline" in scores:
+        names = f" ({_text(run['baseline'])})" if run.get("baseline") else ""
+        paragraphs.append(
+            f"The baseline{names} is scored on the same folds, alone and joined to each layer. The gain is the joint r "
+            f"minus the baseline's r, fold by fold: what the layer adds to the baseline. A joint model can also "
+            f"score below the baseline, since more features are harder to fit."
+        )
+    paragraphs.append(
+        "No ceiling and no significance test enters these numbers unless stated. Whatever is called best on this page "
+        "(a layer, a target, a latency) was selected on the same scores that are shown for it."
+    )
+    return paragraphs
+
+
+def _provenance(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    timings = {name: f"{_text(seconds)} s" for name, seconds in (run.get("timings") or {}).items()}
+    memory = run.get("peak_memory_mb")
+    facts = [
+        ("Command", run.get("command")),
+        ("Started", run.get("started")),
+        ("Timings", timings),
+        ("Peak memory", f"{_text(memory)} MB" if memory is not None else None),
+        ("Seeds", run.get("seeds")),
+        ("Versions", run.get("versions")),
+        ("Machine", run.get("machine")),
+    ]
+    return [(term, _text(value)) for term, value in facts if value not in (None, "", [], {})]
+
+
+def _text(value: Any) -> str:
+    """Write any JSON value in words: "key: value; key: value", "one, two", yes or no, a dash for nothing."""
+    if value is None:
+        return "\N{EN DASH}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_nested(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(_nested(item) for item in value) or "none"
+    return str(value)
+
+
+def _nested(value: Any) -> str:
+    return f"({_text(value)})" if isinstance(value, Mapping) else _text(value)
+
+
+def _records(profile: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as JSON values; the undefined is null, since JSON has no NaN."""
+    return [
+        {str(key): None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}
+        for row in profile.to_dict("records")
+    ]

@@ -1,0 +1,242 @@
+"""Figures draw the numbers of the tables, and names as they are."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from io import BytesIO, StringIO
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from brainalign.errors import RecipeError
+from brainalign.report import group_profile, layer_by_latency, layer_profile, region_by_layer, summary, topography
+from brainalign.types import Scores
+
+Make = Callable[..., Scores]
+LATENCIES_S = np.linspace(-0.2, 0.8, 11)
+
+
+def texts(figure: Figure) -> str:
+    """All text of the figure as it stands in an SVG."""
+    import html
+
+    from matplotlib import rc_context
+
+    stream = StringIO()
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(stream, format="svg")
+    return html.unescape(" | ".join(re.findall(r"<text[^>]*>(.*?)</text>", stream.getvalue(), re.DOTALL)))
+
+
+def helmet(n_sensors: int = 30) -> np.ndarray:
+    """Places on the upper half of a sphere of 0.1 m around (0, 0, 0.04) m."""
+    i = np.arange(n_sensors)
+    z = 1 - i / n_sensors
+    return 0.1 * np.c_[np.sqrt(1 - z**2) * np.cos(2.4 * i), np.sqrt(1 - z**2) * np.sin(2.4 * i), z] + [0, 0, 0.04]
+
+
+def sensors(make_scores: Make, **settings: object) -> Scores:
+    names = [f"MEG{i:03d}" for i in range(30)]
+    return make_scores(
+        subjects=["a", "b"], targets=names, kind="mag", places=np.tile(helmet(), (2, 1)), spaces={"gpt2": 3}, **settings
+    )
+
+
+def test_the_profile_draws_the_group_means_and_each_subject(make_scores: Make) -> None:
+    scores = make_scores()
+    figure, profile, table = layer_profile(scores), group_profile(scores), summary(scores)
+    for axes, name in zip(figure.axes, ("r", "gain"), strict=True):
+        drawn = [np.asarray(line.get_ydata()) for line in axes.lines]
+        assert any(len(y) == 4 and np.allclose(y, profile[name]) for y in drawn)
+        for _, rows in table.groupby("subject"):
+            assert any(len(y) == 4 and np.allclose(y, rows[name]) for y in drawn)
+    assert any(np.allclose(line.get_ydata(), profile["r_baseline"][0]) for line in figure.axes[0].lines)
+    assert "n = 3" in figure.caption
+    assert "standard error" in figure.caption
+
+
+def test_one_subject_has_no_band_and_the_caption_says_why(make_scores: Make) -> None:
+    figure = layer_profile(make_scores(subjects=["a"]))
+    assert [len(axes.collections) + len(axes.patches) for axes in figure.axes] == [0, 0]
+    assert "no standard error" in figure.caption
+    figure.savefig(BytesIO(), format="png")
+
+
+def test_without_a_baseline_there_is_one_panel(make_scores: Make) -> None:
+    figure = layer_profile(make_scores(baseline=False))
+    assert len(figure.axes) == 1
+    assert "baseline" not in figure.caption
+
+
+def test_spaces_of_different_size_share_the_axis_of_depth(make_scores: Make) -> None:
+    scores = make_scores(spaces={"gpt2": 3, "bert": 5})
+    both, one = layer_profile(scores), layer_profile(scores, space="bert")
+    assert max(line.get_xdata()[-1] for line in both.axes[1].lines) == 1.0
+    assert one.axes[-1].get_xlabel() == "layer of bert"
+    assert {len(line.get_xdata()) for line in one.axes[1].lines} == {5, 2}  # 2: the line at zero
+
+
+def test_an_unknown_space_or_variable_names_the_nearest(make_scores: Make) -> None:
+    with pytest.raises(RecipeError, match="'toy-model'"):
+        layer_profile(make_scores(), space="toy-modle")
+    with pytest.raises(RecipeError, match="Did you mean 'gain'"):
+        region_by_layer(make_scores(), variable="gian")
+    with pytest.raises(RecipeError, match="r_baseline"):
+        region_by_layer(make_scores(), variable="r_baseline")
+
+
+@pytest.mark.parametrize("name", ["$x$", "a_b^c", r"\alpha$", "$", "<b>&\"'", "日本語", "naïve"])
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from:UserWarning")
+def test_names_are_drawn_letter_by_letter(make_scores: Make, name: str) -> None:
+    scores = make_scores(targets=[name, "other"], spaces={name: 2, "second": 2}, latency_s=LATENCIES_S)
+    for figure in (layer_profile(scores), region_by_layer(scores), layer_by_latency(scores)):
+        assert name in texts(figure)
+
+
+def test_names_that_no_svg_may_hold_are_replaced(make_scores: Make) -> None:
+    figure = region_by_layer(make_scores(targets=["a\x00b", "c\nd"]))
+    assert "a\N{REPLACEMENT CHARACTER}b" in texts(figure)
+
+
+def test_the_heat_map_averages_over_the_subjects_who_have_the_target(make_scores: Make, spoil: Make) -> None:
+    scores = make_scores(subjects=["a", "b"], targets={"a": ["A1", "STG"], "b": ["STG", "IFG"]})
+    figure = region_by_layer(spoil(scores, 0))
+    drawn = np.ma.filled(figure.axes[0].collections[0].get_array(), np.nan).reshape(3, 4)
+    r = scores["r"].mean("fold").values
+    np.testing.assert_allclose(drawn, [np.full(4, np.nan), r[:, 1:3].mean(axis=1), r[:, 3]], atol=1e-6)
+    assert "1 to 2" in figure.caption
+
+
+def test_of_many_targets_the_highest_are_shown_and_the_caption_says_so(make_scores: Make) -> None:
+    names = [f"parcel {i}" for i in range(200)]
+    scores = make_scores(subjects=["a", "b"], targets=names)
+    figure = region_by_layer(scores)
+    r = scores["r"].mean("fold").values
+    peak = ((r[:, :200] + r[:, 200:]) / 2).max(axis=0)
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert shown == [names[i] for i in np.argsort(-peak)[:40]]
+    assert "40 of 200 targets" in figure.caption
+
+
+@pytest.mark.parametrize(("variable", "is_centred"), [("r", False), ("gain", True), ("r2", True), ("r_joint", False)])
+def test_signed_variables_have_colours_centred_at_zero(make_scores: Make, variable: str, is_centred: bool) -> None:
+    mesh = region_by_layer(make_scores(), variable).axes[0].collections[0]
+    assert (mesh.norm(0.0) == pytest.approx(0.5)) == is_centred
+
+
+def test_latencies_are_drawn_where_they_are(make_scores: Make) -> None:
+    scores = make_scores(latency_s=LATENCIES_S)
+    figure = layer_by_latency(scores)
+    top, bottom = figure.axes[:2]
+    drawn = top.collections[0].get_array().reshape(4, 11)
+    np.testing.assert_allclose(drawn, scores["r"].mean(["fold", "target"]).values, atol=1e-6)
+    best = int(scores["r"].mean(["fold", "target", "latency"]).values.argmax())
+    curves = [line for line in bottom.lines if len(line.get_xdata()) == 11]
+    assert any(np.allclose(line.get_ydata(), drawn[best], atol=1e-6) for line in curves)
+    np.testing.assert_allclose(curves[0].get_xdata(), LATENCIES_S)
+    assert "(s)" in bottom.get_xlabel()
+
+
+def test_scores_without_latencies_have_no_time_course(make_scores: Make) -> None:
+    with pytest.raises(RecipeError, match="no latencies"):
+        layer_by_latency(make_scores())
+
+
+def test_sensor_maps_show_the_peak_among_spread_latencies(make_scores: Make) -> None:
+    figure = topography(sensors(make_scores, latency_s=LATENCIES_S))
+    assert figure is not None
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles[0] == "\N{MINUS SIGN}0.20 s"
+    assert "0.40 s" in titles
+    assert len(titles) == 6
+    figure.savefig(BytesIO(), format="png")
+
+
+def test_sensor_maps_need_no_latencies(make_scores: Make) -> None:
+    assert topography(sensors(make_scores)) is not None
+
+
+def test_the_projection_keeps_angles_from_the_top_in_any_unit() -> None:
+    from brainalign.report.figures import _project
+
+    polar = np.array([0.0, 30, 60, 90, 90, 90, 45]) * np.pi / 180
+    around = np.array([0.0, 10, 100, 0, 120, 240, 300]) * np.pi / 180
+    sphere = np.c_[np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)]
+    for places in (0.1 * sphere + [0.01, 0.02, 0.03], 100 * sphere + [10, 20, 30]):
+        flat = _project(places)
+        np.testing.assert_allclose(np.hypot(*flat.T), polar / (np.pi / 2), atol=1e-6)
+        np.testing.assert_allclose(
+            flat[1:], (polar[1:, None] / (np.pi / 2)) * np.c_[np.cos(around), np.sin(around)][1:], atol=1e-6
+        )
+
+
+def test_sensors_at_one_place_are_averaged() -> None:
+    from brainalign.report.figures import _merge_places
+
+    places = np.vstack([helmet(), helmet()[:2]])
+    values = np.arange(32.0)[:, None]
+    xyz, merged = _merge_places(places, values)
+    np.testing.assert_allclose(xyz, helmet())
+    np.testing.assert_allclose(merged[:3, 0], [(0 + 30) / 2, (1 + 31) / 2, 2])
+
+
+@pytest.mark.parametrize("kind", ["region", "electrode"])
+def test_regions_and_electrodes_in_the_brain_have_no_sensor_map(make_scores: Make, kind: str) -> None:
+    assert (
+        topography(make_scores(subjects=["a"], targets=[str(i) for i in range(30)], kind=kind, places=helmet())) is None
+    )
+
+
+def test_sensors_without_places_or_scores_have_no_map(make_scores: Make, spoil: Make) -> None:
+    assert topography(make_scores(kind="mag")) is None
+    assert topography(spoil(sensors(make_scores), *range(60))) is None
+
+
+def test_all_undefined_still_draws_and_says_so(make_scores: Make, spoil: Make) -> None:
+    scores = spoil(make_scores(subjects=["a"], latency_s=LATENCIES_S), 0, 1)
+    figures = [
+        layer_profile(scores),
+        region_by_layer(scores),
+        region_by_layer(scores, "gain"),
+        layer_by_latency(scores),
+    ]
+    for figure in figures:
+        figure.savefig(BytesIO(), format="png")
+    assert "No score is defined" in figures[0].caption
+
+
+def test_a_notebook_shows_a_returned_figure(make_scores: Make) -> None:
+    formatters = pytest.importorskip("IPython.core.formatters", reason="needs IPython, which ipykernel brings")
+    bundle, _ = formatters.DisplayFormatter().format(layer_profile(make_scores()))
+    assert bundle["image/png"].startswith(b"\x89PNG")
+
+
+def test_figures_show_themselves_without_pyplot() -> None:
+    code = """
+import sys, numpy as np
+from brainalign.report import layer_profile
+from brainalign.types import Scores
+scores = Scores({"r": (("layer", "fold", "target"), np.ones((2, 1, 1)))}, coords={
+    "feature_space": ("layer", ["x", "x"]), "layer_name": ("layer", ["0", "1"]), "layer_index": ("layer", [0, 1]),
+    "depth": ("layer", [0.0, 1.0]), "subject": ("target", ["a"]), "target_name": ("target", ["A1"])})
+assert layer_profile(scores)._repr_png_().startswith(b"\\x89PNG")
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_drawing_leaves_the_callers_style_alone(make_scores: Make) -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    layer_profile(make_scores()).savefig(BytesIO(), format="svg")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_a_table_does_not_wait_for_matplotlib() -> None:
+    code = "import sys; from brainalign.report import summary; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
