@@ -110,16 +110,24 @@ def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as text: {error}") from error
+    lines: dict[str, int] = {}
     try:
         content, lines = read_yaml(text)
         for change in changes:
             _apply(content, change)
         return parse_recipe(content, folder=path.parent)
     except SettingError as error:
-        line = lines.get(error.key)
+        line = _line_of(error.key, lines)
         raise RecipeError(f"{path}{f':{line}' if line else ''}: {error}") from error.__cause__
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error.__cause__
+
+
+def _line_of(key: str, lines: Mapping[str, int]) -> int | None:
+    """The line of a dotted key, or of what it stands in where the key itself is missing."""
+    while key and key not in lines:
+        key = key.rpartition(".")[0]
+    return lines.get(key)
 
 
 TOP_KEYS = (
@@ -312,16 +320,22 @@ def _apply(content: Any, change: str) -> None:
     if not sign or not key:
         raise RecipeError(f"--set {change!r}: write key=value, the key dotted as in encoder.selection=r.")
     value, _ = read_yaml(text)
-    place, parts = content, key.split(".")
-    for i, part in enumerate(parts):
-        if isinstance(place, list):
-            if not part.isdigit() or int(part) >= len(place):
-                last = f"{'.'.join(parts[:i])}.{len(place) - 1}"
-                raise RecipeError(f"--set {change!r}: there is no entry '{part}'; the last is {last}.")
-            part = int(part)
-        elif not isinstance(place, dict):
-            raise RecipeError(f"--set {change!r}: {'.'.join(parts[:i])} is a value and has no '{part}'.")
-        if i == len(parts) - 1:
-            place[part] = value
-        else:
-            place = place[part] if isinstance(place, list) else place.setdefault(part, {})
+    *path, last = key.split(".")
+    place = content
+    for depth, part in enumerate(path):
+        place = place.setdefault(part, {}) if isinstance(place, dict) else _entry(place, part, change, path[:depth])
+    if isinstance(place, dict):
+        place[last] = value
+    else:
+        _entry(place, last, change, path)
+        place[int(last)] = value
+
+
+def _entry(place: Any, part: str, change: str, path: Sequence[str]) -> Any:
+    """The entry `part` of a list that stands under `path`."""
+    where = ".".join(path)
+    if not isinstance(place, list):
+        raise RecipeError(f"--set {change!r}: {where} is a value and has no '{part}'.")
+    if not part.isdigit() or int(part) >= len(place):
+        raise RecipeError(f"--set {change!r}: {where} has no entry '{part}'; it has {len(place)}, from 0 on.")
+    return place[int(part)]

@@ -5,7 +5,7 @@
     |-- DataError                   a file or table that cannot be what it should be
     |-- ChecksumError               a file whose bytes are not the expected ones
     |-- UnreachableError            a dataset or model that cannot be had from here
-    `-- MissingExtra                an optional package that is not installed
+    `-- MissingExtraError                an optional package that is not installed
 
     BrainalignWarning
     |-- DataWarning                 data left out or defaulted, by name
@@ -27,7 +27,7 @@ __all__ = [
     "DataError",
     "DataWarning",
     "FitWarning",
-    "MissingExtra",
+    "MissingExtraError",
     "RecipeError",
     "StoreWarning",
     "UnreachableError",
@@ -55,7 +55,7 @@ class UnreachableError(BrainalignError):
     """A dataset or a model cannot be had from this machine."""
 
 
-class MissingExtra(BrainalignError):
+class MissingExtraError(BrainalignError):
     """An optional package is not installed.
 
     Parameters

@@ -41,7 +41,9 @@ class Manifest(BaseModel):
         """The files of the dataset: columns ``path``, ``bytes``, ``checksum`` ("sha256:..." )."""
         if self.files is None:
             return pd.DataFrame({"path": [], "bytes": [], "checksum": []})
-        return pd.read_csv(manifest_folder() / self.files, sep="\t", dtype={"path": str, "checksum": str})
+        return pd.read_csv(
+            manifest_folder() / self.files, sep="\t", dtype={"path": str, "checksum": str}, keep_default_na=False
+        )
 
 
 def manifest_folder() -> Path:

@@ -74,9 +74,15 @@ def check_keys(settings: Mapping[Any, Any], known: Collection[str], where: str) 
 
 
 def _setting_error(error: ValidationError, where: str) -> SettingError:
-    """What is wrong with the first setting that is."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in (where, *first["loc"][:1]) if str(part))
-    inner = ".".join(str(part) for part in first["loc"][1:])
-    given = "" if first["type"] == "missing" else f", not {str(first['input'])[:80]!r}"
-    return SettingError(key, f"{f'{inner}: ' if inner else ''}{first['msg'].lower()}{given}.")
+    """What is wrong with one setting; where a value fits none of several types, the type that it came nearest to."""
+    worst = max(error.errors(include_url=False), key=lambda found: len(found["loc"]))
+    # Between the keys stand the names of types that were tried.
+    parts = [
+        str(part) for part in worst["loc"] if isinstance(part, int) or (str(part)[0].islower() and "[" not in part)
+    ]
+    key = ".".join((where, *parts) if where else parts)
+    if worst["type"] == "missing":
+        return SettingError(key, "missing.")
+    if worst["type"] == "extra_forbidden":
+        return SettingError(key, "unknown key.")
+    return SettingError(key, f"{worst['msg'][0].lower()}{worst['msg'][1:]}, not {str(worst['input'])[:80]!r}.")

@@ -32,7 +32,7 @@ MEG_NOISE_AUTOCORRELATION = 0.9
 RESPONSE_WIDTH_S = 0.04
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class InMemory(Dataset):
     """A dataset whose stimuli and recordings are already made.
 
@@ -317,9 +317,9 @@ class Simulated(Dataset):
                 }
             )
         sensors = _magnetometers()
-        number = np.arange(len(sensors))
-        planted = np.where(number % 4 == 3, -1, number % len(layers))
-        # Early sensors follow low layers, late ones high layers: a hierarchy in time.
+        # From the back of the left side to its front, sensors follow higher layers, later; the right is silent.
+        rank = sensors["y"].rank(method="first") - 1
+        planted = np.where(sensors["x"] > 0, -1, rank * len(layers) // len(sensors)).astype(int)
         latency = np.where(planted < 0, np.nan, 0.1 + 0.3 * planted / max(layers[-1], 1))
         return sensors.assign(
             planted_layer=planted,

@@ -54,7 +54,7 @@ def cleaner(times_s: Floats, confounds: pd.DataFrame, high_pass_s: float | None,
     >>> bool(np.abs(clean(np.linspace(0, 9, 100)[:, None])).max() < 1.5)
     True
     """
-    columns = [np.ones((len(times_s), 1))]
+    columns: list[Floats] = [np.ones((len(times_s), 1))]
     if high_pass_s is not None:
         columns.append(_drifts(times_s, 1.0 / high_pass_s))
     if confounds.shape[1]:

@@ -2,12 +2,4 @@
 
 import lazy_loader as lazy
 
-__getattr__, __dir__, __all__ = lazy.attach(
-    __name__,
-    submod_attrs={
-        "cross_validation": ["FoldScores", "cross_val_scores", "cross_validate"],
-        "metrics": ["pearson", "r2"],
-        "ridge": ["RidgeEncoder"],
-        "splits": ["ContiguousBlocks", "LeaveOneRunOut", "Splitter", "Splits", "WholeRuns"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

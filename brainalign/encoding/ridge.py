@@ -8,7 +8,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    check_is_fitted,
+    validate_data,  # pyrefly: ignore[missing-module-attribute]  (newer than the stubs)
+)
 
 from brainalign.encoding.metrics import is_constant, pearson
 from brainalign.encoding.solvers import Factor, Standardiser, factorise, squared_errors, target_blocks, weights
@@ -193,17 +196,19 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
     def _fit_weights(self, factor: Factor, targets: Floats, baseline: Floats | None) -> None:
         """Set the coefficients, for all targets that share their penalties at once."""
         mean = targets.mean(axis=0)
-        standardise = Standardiser.fit(baseline) if baseline is not None else None
-        b_train = standardise(baseline) if standardise is not None else None
-        n_baseline = b_train.shape[1] if b_train is not None else 0
-        self.coef_ = np.empty((factor.v.shape[0], targets.shape[1]))
+        standardise = b_train = None
+        if baseline is not None:
+            standardise = Standardiser.fit(baseline)
+            b_train = standardise(baseline)
+        n_baseline = 0 if b_train is None else b_train.shape[1]
+        self.coef_ = np.empty((len(factor.standardise.mean), targets.shape[1]))
         self.baseline_coef_ = np.empty((n_baseline, targets.shape[1]))
         # Without a baseline its penalty is NaN, which equals nothing, not even itself.
         pairs = np.stack([self.alpha_, np.nan_to_num(self.baseline_alpha_)])
         for alpha, beta in np.unique(pairs, axis=1).T:
             same = (pairs[0] == alpha) & (pairs[1] == beta)
             w = weights(factor, np.array([alpha]), targets[:, same] - mean[same], b_train, np.array([beta]))[0]
-            self.coef_[:, same] = factor.v @ w[: len(factor.s)] / factor.standardise.scale[:, None]
+            self.coef_[:, same] = factor.from_basis(w[: len(factor.s)]) / factor.standardise.scale[:, None]
             if standardise is not None:
                 self.baseline_coef_[:, same] = w[len(factor.s) :] / standardise.scale[:, None]
         self.intercept_ = mean - factor.standardise.mean @ self.coef_

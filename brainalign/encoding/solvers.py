@@ -56,16 +56,26 @@ class Standardiser:
 
 @dataclass(frozen=True)
 class Factor:
-    """Standardised training features as U diag(s) V': `u` (n, k), `s` (k,), `v` (p, k), and their standardiser."""
+    """Standardised training features x = U diag(s) V': `u` (n, k), `s` (k,), and what V is made of.
+
+    `basis` is V itself (p, k), or x (n, p) if `dual`: with fewer samples than features V = x'U / s is as large as x and
+    never needed as such.
+    """
 
     standardise: Standardiser
     u: Floats
     s: Floats
-    v: Floats
+    basis: Floats
+    dual: bool
 
     def project(self, features: Floats) -> Floats:
         """Rows (m, p) of features in the basis V, shape (m, k)."""
-        return self.standardise(features) @ self.v
+        rows = self.standardise(features)
+        return (rows @ self.basis.T) @ (self.u / self.s) if self.dual else rows @ self.basis
+
+    def from_basis(self, w: Floats) -> Floats:
+        """Weights (k, v) in the basis V as weights (p, v) of the standardised features."""
+        return self.basis.T @ ((self.u / self.s) @ w) if self.dual else self.basis @ w
 
 
 def factorise(features: Floats, n_components: int | None = None) -> Factor:
@@ -81,7 +91,7 @@ def factorise(features: Floats, n_components: int | None = None) -> Factor:
     --------
     >>> X = np.random.default_rng(0).normal(size=(6, 3))
     >>> f = factorise(X)
-    >>> bool(np.allclose(f.u * f.s @ f.v.T, f.standardise(X)))
+    >>> bool(np.allclose(f.project(X), f.u * f.s))
     True
     """
     standardise = Standardiser.fit(features)
@@ -94,8 +104,8 @@ def factorise(features: Floats, n_components: int | None = None) -> Factor:
     squares, vectors = squares[keep][::-1][:n_components], vectors[:, keep][:, ::-1][:, :n_components]
     s = np.sqrt(squares)
     if n <= p:
-        return Factor(standardise, vectors, s, x.T @ (vectors / s))
-    return Factor(standardise, x @ (vectors / s), s, vectors)
+        return Factor(standardise, vectors, s, x, dual=True)
+    return Factor(standardise, x @ (vectors / s), s, vectors, dual=False)
 
 
 def weights(factor: Factor, alphas: Floats, targets: Floats, baseline: Floats | None, betas: Floats) -> Floats:

@@ -2,12 +2,4 @@
 
 import lazy_loader as lazy
 
-__getattr__, __dir__, __all__ = lazy.attach(
-    __name__,
-    submod_attrs={
-        "machine": ["describe_machine"],
-        "results": ["open_scores"],
-        "run": ["Outcome", "Status", "report", "run", "status"],
-        "score": ["score_layers"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -109,7 +109,7 @@ def _layer_coords(results: Sequence[tuple[str, tuple[str, ...], Any, Any]]) -> d
         for index, name in enumerate(layers)
     ]
     table = pd.DataFrame(rows, columns=["feature_space", "layer_name", "layer_index", "depth"])
-    return {column: ("layer", table[column].to_numpy()) for column in table}
+    return {str(column): ("layer", table[column].to_numpy()) for column in table}
 
 
 def _target_coords(recordings: Mapping[str, Sequence[Recording]], subjects: Sequence[str]) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _target_coords(recordings: Mapping[str, Sequence[Recording]], subjects: Sequ
         tables.append(table.assign(subject=subject))
     table = pd.concat(tables, ignore_index=True).rename(columns={"name": "target_name", "kind": "target_kind"})
     return {
-        column: ("target", table[column].to_numpy(dtype=str if table[column].dtype.kind in "OUST" else None))
+        str(column): ("target", table[column].to_numpy(dtype=str if table[column].dtype.kind in "OUST" else None))
         for column in table
     }
 
@@ -148,6 +148,6 @@ def _edge_findings(
         for edge, name in ((min(alphas), "smallest"), (max(alphas), "largest")) if alphas else ():
             share = float(np.isclose(alpha, edge)[predicted].mean()) if predicted.any() else 0.0
             if share > EDGE_SHARE:
-                text = f"{share:.0%} of the fits with R2 > {EXPLAINS_R2} chose the {name} penalty ({edge:g}); widen alphas."
-                found.append(vars(Finding("fit-alpha-edge", space, text)))
+                which = f"{share:.0%} of the fits with R2 > {EXPLAINS_R2} chose the {name} penalty"
+                found.append(vars(Finding("fit-alpha-edge", space, f"{which} ({edge:g}); widen alphas.")))
     return found

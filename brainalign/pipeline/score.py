@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import joblib
-import numpy as np
 from sklearn.base import BaseEstimator
 
 from brainalign.config import ALIGNMENT_OF, settings_of
@@ -160,7 +159,7 @@ def stimulus_digest(stimulus: Stimulus) -> str:
     columns = {column: words[column].tolist() for column in (*WORD_COLUMNS, "sentence") if column in words}
     sound = None
     if stimulus.audio is not None:
-        sound = [hashlib.sha256(np.ascontiguousarray(stimulus.audio.samples)).hexdigest(), stimulus.audio.rate_hz]
+        sound = [hashlib.sha256(stimulus.audio.samples.tobytes()).hexdigest(), stimulus.audio.rate_hz]
     return digest_of({"words": columns, "sound": sound, "language": stimulus.language})
 
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from brainalign.pipeline import Outcome
 
 # Heavy modules are imported inside the commands, so that --help answers at once.
 __all__ = ["main"]
@@ -86,21 +90,18 @@ def run(recipe: str, out: str | None, jobs: int | None, changes: tuple[str, ...]
     _print_outcome(outcome)
 
 
-def _print_outcome(outcome: object) -> None:
-    from brainalign.pipeline import Outcome
-    from brainalign.report import summary
+def _print_outcome(outcome: Outcome) -> None:
+    from brainalign.report import group_profile
 
-    assert isinstance(outcome, Outcome)
     for notice in outcome.notices:
         click.secho(f"\n*** {notice}\n", fg="red", bold=True, err=True)
     for finding in outcome.scores.attrs["findings"]:
         click.echo(f"note: {finding['where']}: {finding['message']}", err=True)
-    table = summary(outcome.scores)
-    means = table.groupby(["feature_space", "layer_name"], sort=False).mean(numeric_only=True)
-    shown = [name for name in ("r", "r_baseline", "r_joint", "gain") if name in means]
-    best = means["r"].idxmax()
-    click.echo(means[shown].round(3).to_string())
-    click.echo(f"Best layer (selected on these scores): {best[0]}, {best[1]}.")
+    profile = group_profile(outcome.scores)
+    shown = [name for name in ("r", "r_baseline", "r_joint", "gain") if name in profile]
+    click.echo(profile[["feature_space", "layer_name", *shown]].round(3).to_string(index=False))
+    best = profile.loc[profile["r"].idxmax()]
+    click.echo(f"Best layer (selected on these scores): {best['feature_space']}, {best['layer_name']}.")
     click.echo("Nothing was left to compute." if not outcome.computed else "Done.")
     click.echo(f"Report: {outcome.folder / 'report.html'}")
 

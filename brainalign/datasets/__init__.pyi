@@ -1,0 +1,9 @@
+from .alice import Alice as Alice
+from .arrays import Arrays as Arrays
+from .arrays import Response as Response
+from .arrays import ResponseTemplate as ResponseTemplate
+from .checks import check_recording as check_recording
+from .fetching import fetch_file as fetch_file
+from .loading import list_datasets as list_datasets
+from .loading import load_dataset as load_dataset
+from .words import read_words as read_words

@@ -1,0 +1,11 @@
+from .cross_validation import FoldScores as FoldScores
+from .cross_validation import cross_val_scores as cross_val_scores
+from .cross_validation import cross_validate as cross_validate
+from .metrics import pearson as pearson
+from .metrics import r2 as r2
+from .ridge import RidgeEncoder as RidgeEncoder
+from .splits import ContiguousBlocks as ContiguousBlocks
+from .splits import LeaveOneRunOut as LeaveOneRunOut
+from .splits import Splits as Splits
+from .splits import Splitter as Splitter
+from .splits import WholeRuns as WholeRuns
