@@ -83,6 +83,6 @@ def _setting_error(error: ValidationError, where: str) -> SettingError:
     key = ".".join((where, *parts) if where else parts)
     if worst["type"] == "missing":
         return SettingError(key, "missing.")
-    if worst["type"] == "extra_forbidden":
+    if worst["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return SettingError(key, "unknown key.")
     return SettingError(key, f"{worst['msg'][0].lower()}{worst['msg'][1:]}, not {str(worst['input'])[:80]!r}.")

@@ -91,10 +91,18 @@ def assemble(
         "baseline": list(baseline),
         "n_samples": {subject: first[subject].facts["n_samples"] for subject in subjects},
         "splitter": first[subjects[0]].facts["splitter"],
-        "features": [{"name": name, "metadata": dict(metadata)} for name, _, metadata, _ in results],
+        "features": [{"name": name, "metadata": _short(metadata)} for name, _, metadata, _ in results],
         "findings": _findings(data, first) + _edge_findings(scores, results, alphas),
     }
     return scores
+
+
+def _short(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata for tables: of one number per word, the range."""
+    return {
+        key: f"{min(value)} to {max(value)}" if isinstance(value, (list, tuple)) and len(value) > 20 else value
+        for key, value in metadata.items()
+    }
 
 
 def _worst(status: np.ndarray) -> np.ndarray:
