@@ -21,6 +21,7 @@ from brainalign.alignment import resampling_matrix
 from brainalign.errors import DataError, RecipeError
 from brainalign.features import ToyModel
 from brainalign.files import digest_of
+from brainalign.manifests import read_manifest
 from brainalign.types import Clock, Dataset, Features, Finding, Floats, Modality, Recording, Stimulus
 
 __all__ = ["InMemory", "Simulated", "simulate_fmri", "simulate_meg", "words_from_text"]
@@ -249,8 +250,6 @@ class Simulated(Dataset):
     """
 
     name = "simulated"
-    citation = "Simulated by brainalign; not a recording."
-    licence = "none needed"
 
     def __init__(
         self,
@@ -275,6 +274,8 @@ class Simulated(Dataset):
             if subject not in everyone:
                 raise RecipeError(f"simulated: no subject '{subject}'; there are {everyone[0]} to {everyone[-1]}.")
         self.modality: Modality = modality
+        manifest = read_manifest("simulated")
+        self.citation, self.licence = manifest.citation, manifest.licence
         self.title = f"Simulated {'fMRI' if modality == 'fmri' else 'MEG'} with planted layers"
         self._everyone = everyone
         self._subjects = subjects or everyone

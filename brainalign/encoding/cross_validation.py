@@ -21,11 +21,16 @@ __all__ = ["FoldScores", "cross_val_scores", "cross_validate", "target_status"]
 
 @dataclass(frozen=True)
 class FoldScores:
-    """Scores of one feature space: arrays (fold, target), NaN where undefined; `alpha` is NaN for other encoders."""
+    """Scores of one feature space: arrays (fold, target), NaN where undefined.
+
+    `alpha` is the penalty chosen, and `at_edge` 1 where a wider grid would have given another; both are NaN for
+    encoders other than `RidgeEncoder`.
+    """
 
     r: Floats
     r2: Floats
     alpha: Floats
+    at_edge: Floats
 
 
 def target_status(responses: Floats) -> np.ndarray:
@@ -109,26 +114,25 @@ def _score_fold(
     test: np.ndarray,
     baseline: Floats | None,
     pieces: Pieces | None,
-) -> tuple[Floats, Floats, Floats]:
-    """One fold's r, R2 and penalty, each (target,)."""
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """One fold's r, R2, penalty and whether that is at the grid's edge, each (target,)."""
     model: Any = clone(encoder)
     if isinstance(model, RidgeEncoder):
         b_train = None if baseline is None else baseline[train]
         model.fit(features[train], targets[train], groups=groups[train], baseline=b_train, pieces=pieces)
         predicted = model.predict(features[test], baseline=None if baseline is None else baseline[test])
-        alpha = model.alpha_
+        alpha, at_edge = model.alpha_, model.at_edge_.astype(np.float64)
     else:
         columns = features if baseline is None else np.hstack([features, baseline])
         predicted = np.asarray(model.fit(columns[train], targets[train]).predict(columns[test]))
         predicted = predicted.reshape(len(test), -1)
-        alpha = np.full(targets.shape[1], np.nan)
+        alpha = at_edge = np.full(targets.shape[1], np.nan)
     observed = targets[test]
-    return pearson(predicted, observed), r2(predicted, observed, targets[train].mean(axis=0)), alpha
+    return pearson(predicted, observed), r2(predicted, observed, targets[train].mean(axis=0)), alpha, at_edge
 
 
-def _stack(folds: list[tuple[Floats, Floats, Floats]], usable: np.ndarray) -> FoldScores:
-    r, r_squared, alpha = (np.where(usable, np.stack(values), np.nan) for values in zip(*folds, strict=True))
-    return FoldScores(r, r_squared, alpha)
+def _stack(folds: list[tuple[Floats, Floats, Floats, Floats]], usable: np.ndarray) -> FoldScores:
+    return FoldScores(*(np.where(usable, np.stack(values), np.nan) for values in zip(*folds, strict=True)))
 
 
 def cross_val_scores(

@@ -20,6 +20,9 @@ from brainalign.types import Floats
 
 __all__ = ["Pieces", "RidgeEncoder"]
 
+# A penalty at the grid's edge matters if its inner score (R2 or r) beats its neighbour's by more than this.
+MATERIAL_RISE = 1e-3
+
 
 @dataclass(frozen=True)
 class _InnerFold:
@@ -47,7 +50,7 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
     Parameters
     ----------
     alphas : sequence of float
-        Penalties to choose from; by default 1 to 1e9 in half decades.
+        Penalties to choose from; by default 0.1 to 1e9 in half decades.
     inner_splits : int or scikit-learn splitter
         Number of inner folds, or the splitter that makes them.
     selection : {"r2", "r"}
@@ -69,6 +72,9 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
     baseline_coef_ : array (q, v)
         Weights in the units of the baseline; q = 0 without one.
     intercept_ : array (v,)
+    at_edge_ : array (v,) of bool
+        Whether `alpha_` is the smallest or largest of `alphas` and the inner score still rises towards it, so that a
+        wider grid would give another fit.
     inner_scores_ : array (g, v)
         Mean inner score of each penalty (each pair of penalties, the features' outermost, with a baseline).
 
@@ -87,7 +93,7 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
 
     def __init__(
         self,
-        alphas: Sequence[float] = tuple(float(alpha) for alpha in np.logspace(0, 9, 19)),
+        alphas: Sequence[float] = tuple(float(alpha) for alpha in np.logspace(-1, 9, 21)),
         inner_splits: int | Splitter = 4,
         selection: Literal["r2", "r"] = "r2",
         n_components: int | None = None,
@@ -145,10 +151,11 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         best = len(self.inner_scores_) - 1 - best
         self.alpha_ = alphas[best // len(betas)]
         self.baseline_alpha_ = betas[best % len(betas)] if baseline is not None else np.full(len(best), np.nan)
+        self.at_edge_ = _at_edge(self.inner_scores_.reshape(len(alphas), len(betas), -1), best)
         self._fit_weights(pieces.whole, targets, baseline)
         if y.ndim == 1:
             self.coef_, self.baseline_coef_ = self.coef_[:, 0], self.baseline_coef_[:, 0]
-            self.intercept_, self.alpha_ = self.intercept_[0], self.alpha_[0]
+            self.intercept_, self.alpha_, self.at_edge_ = self.intercept_[0], self.alpha_[0], self.at_edge_[0]
         return self
 
     def predict(self, X: Floats, baseline: Floats | None = None) -> Floats:
@@ -214,6 +221,15 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         self.intercept_ = mean - factor.standardise.mean @ self.coef_
         if standardise is not None:
             self.intercept_ = self.intercept_ - standardise.mean @ self.baseline_coef_
+
+
+def _at_edge(scores: Floats, best: np.ndarray) -> np.ndarray:
+    """Whether a target's best pair is at an edge of the penalties (a, b, v) and beats the penalty next to it."""
+    n_alphas, n_betas, _ = scores.shape
+    alpha, beta, target = best // n_betas, best % n_betas, np.arange(scores.shape[2])
+    inward = np.where(alpha == 0, min(1, n_alphas - 1), max(n_alphas - 2, 0))
+    rise = scores[alpha, beta, target] - scores[inward, beta, target]
+    return ((alpha == 0) | (alpha == n_alphas - 1)) & (rise > MATERIAL_RISE)
 
 
 def _check_baseline(baseline: Floats, n_samples: int) -> Floats:

@@ -28,7 +28,6 @@ def assemble(
     recordings: Mapping[str, Sequence[Recording]],
     results: Sequence[tuple[str, tuple[str, ...], Mapping[str, Any], Mapping[str, UnitScores]]],
     baseline: tuple[str, ...],
-    alphas: Sequence[float] = (),
 ) -> Scores:
     """Put the scores of all feature spaces and subjects into one `Scores`.
 
@@ -38,8 +37,6 @@ def assemble(
     recordings : mapping of subject -> recordings
     results : sequence of (feature space, layer names, metadata, subject -> UnitScores)
     baseline : tuple of str
-    alphas : sequence of float
-        The grid of penalties, where the encoder has one.
 
     Raises
     ------
@@ -92,7 +89,7 @@ def assemble(
         "n_samples": {subject: first[subject].facts["n_samples"] for subject in subjects},
         "splitter": first[subjects[0]].facts["splitter"],
         "features": [{"name": name, "metadata": _short(metadata)} for name, _, metadata, _ in results],
-        "findings": _findings(data, first) + _edge_findings(scores, results, alphas),
+        "findings": _findings(data, first) + _edge_findings(results),
     }
     return scores
 
@@ -145,17 +142,14 @@ def _findings(data: Dataset, scores: Mapping[str, UnitScores]) -> list[dict[str,
     return [json.loads(text) for text in dict.fromkeys(json.dumps(finding, sort_keys=True) for finding in found)]
 
 
-def _edge_findings(
-    scores: Scores, results: Sequence[tuple[str, Any, Any, Any]], alphas: Sequence[float]
-) -> list[dict[str, str]]:
-    """Feature spaces in which too many predicted targets chose the smallest or largest penalty that there is."""
+def _edge_findings(results: Sequence[tuple[str, Any, Any, Mapping[str, UnitScores]]]) -> list[dict[str, str]]:
+    """Feature spaces in which too many fits that explain something would have taken a penalty beyond the grid."""
     found = []
-    for space, *_ in results:
-        chosen = scores.isel(layer=np.flatnonzero(scores["feature_space"].values == space))
-        alpha, predicted = chosen["alpha"].values, chosen["r2"].values > EXPLAINS_R2
-        for edge, name in ((min(alphas), "smallest"), (max(alphas), "largest")) if alphas else ():
-            share = float(np.isclose(alpha, edge)[predicted].mean()) if predicted.any() else 0.0
-            if share > EDGE_SHARE:
-                which = f"{share:.0%} of the fits with R2 > {EXPLAINS_R2} chose the {name} penalty"
-                found.append(vars(Finding("fit-alpha-edge", space, f"{which} ({edge:g}); widen alphas.")))
+    for space, _, _, scores in results:
+        units = [unit.arrays for unit in scores.values() if unit.arrays]
+        at_edge = np.concatenate([arrays["at_edge"][arrays["r2"] > EXPLAINS_R2] for arrays in units])
+        share = float(at_edge.mean()) if len(at_edge) else 0.0
+        if share > EDGE_SHARE:
+            text = f"{share:.0%} of the fits that explain something chose a penalty at the grid's edge; widen alphas."
+            found.append(vars(Finding("fit-alpha-edge", space, text)))
     return found

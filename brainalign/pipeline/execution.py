@@ -15,7 +15,7 @@ from brainalign.errors import BrainalignWarning, DataError, UnreachableError
 from brainalign.files import digest_of, sha256_of_file
 from brainalign.pipeline.machine import describe_machine, peak_memory_mb, versions
 from brainalign.pipeline.results import open_scores, read_run, save_scores, write_json, write_yaml, yaml_text
-from brainalign.pipeline.score import CODE_VERSION, Progress, score_layers
+from brainalign.pipeline.score import CODE_VERSION, Progress, score_layers, stimulus_digest
 from brainalign.report import write_report, write_summary
 from brainalign.safe_yaml import read_yaml
 from brainalign.types import Dataset, Scores
@@ -201,7 +201,7 @@ def _record(recipe: Recipe, written_out: dict[str, Any], data: Dataset, scores: 
         "n_folds": scores.sizes["fold"],
         "n_samples": scores.attrs["n_samples"],
         "findings": scores.attrs["findings"],
-        "recordings": {str(recording): recording.digest for recording in data.recordings()},
+        "inputs": _inputs(data),
         "recipe_yaml": yaml_text(written_out),
     }
 
@@ -217,18 +217,23 @@ def _finished(recipe: Recipe, folder: Path) -> Outcome | None:
     files = [folder / name for name in ("scores.nc", "summary.csv", "report.html", "recipe.yaml")]
     if record is None or record.get("recipe_digest") != _digest(recipe) or not all(file.is_file() for file in files):
         return None
-    if record.get("scores_sha256") != sha256_of_file(files[0]) or not _same_recordings(recipe, record["recordings"]):
+    if record.get("scores_sha256") != sha256_of_file(files[0]) or not _same_inputs(recipe, record["inputs"]):
         return None
     return Outcome(folder, open_scores(folder), tuple(record["notices"]), computed=False)
 
 
-def _same_recordings(recipe: Recipe, before: dict[str, str]) -> bool:
-    """Whether every recording is what it was, so that a changed file is noticed."""
+def _inputs(data: Dataset) -> dict[str, str]:
+    """The digest of every stimulus and recording, by name."""
+    stimuli = {f"stimulus {name}": stimulus_digest(stimulus) for name, stimulus in data.stimuli.items()}
+    return stimuli | {str(recording): recording.digest for recording in data.recordings()}
+
+
+def _same_inputs(recipe: Recipe, before: dict[str, str]) -> bool:
+    """Whether words and recordings are what they were, so that a changed file is noticed."""
     try:
-        now = {str(recording): recording.digest for recording in _load(recipe).recordings()}
+        return _inputs(_load(recipe)) == before
     except UnreachableError:
         return True  # the source cannot be asked: what was computed from it stands
-    return now == before
 
 
 def _load(recipe: Recipe) -> Dataset:

@@ -47,9 +47,9 @@ class Unit:
 class UnitScores:
     """What a unit gives: arrays by name, and facts.
 
-    `arrays`: ``r``, ``r2``, ``alpha`` and, with a baseline, ``r_joint``, ``r2_joint``, each (layer, fold, column), and
-    ``r_baseline``, ``r2_baseline``, each (fold, column); columns are targets, or targets x latencies. No arrays
-    where the subject had to be left out.
+    `arrays`: ``r``, ``r2``, ``alpha``, ``at_edge`` and, with a baseline, ``r_joint``, ``r2_joint``, each (layer, fold,
+    column), and ``r_baseline``, ``r2_baseline``, each (fold, column); columns are targets, or targets x latencies. No
+    arrays where the subject had to be left out.
     """
 
     arrays: Mapping[str, Floats]
@@ -92,7 +92,7 @@ def fit_unit(unit: Unit) -> UnitScores:
     scores: dict[str, list[Floats]] = {}
     for design in _designs(runs, recordings, unit.features):
         alone, joint = score(features=design, baseline=baseline)
-        named = {"r": alone.r, "r2": alone.r2, "alpha": alone.alpha}
+        named = {"r": alone.r, "r2": alone.r2, "alpha": alone.alpha, "at_edge": alone.at_edge}
         if joint is not None:
             named |= {"r_joint": joint.r, "r2_joint": joint.r2}
         for name, values in named.items():
@@ -121,7 +121,9 @@ def _usable(recordings: Sequence[Recording], stimuli: Mapping[str, Stimulus]) ->
         found = check_recording(recording, response, stimuli[recording.stimulus])
         findings += found
         if not any(finding.code == "empty-recording" for finding in found):
-            usable.append(replace(recording, read=partial(np.asarray, response)))
+            # One infinite value makes its target undefined, as NaN does, and must not reach the others' arithmetic.
+            finite = np.where(np.isfinite(response), response, np.float32(np.nan))
+            usable.append(replace(recording, read=partial(np.asarray, finite)))
     return usable, findings
 
 

@@ -21,10 +21,10 @@ from brainalign.registry import ALIGNMENTS, find
 from brainalign.store import Store
 from brainalign.types import WORD_COLUMNS, Aligner, Dataset, Extractor, Features, Finding, Recording, Scores, Stimulus
 
-__all__ = ["Progress", "score_layers"]
+__all__ = ["Progress", "score_layers", "stimulus_digest"]
 
 # Raised when the same settings and data would give other numbers than before.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -109,8 +109,7 @@ def score_layers(
         store,
     )
     results = [(space.name, *_score_space(study, space, n_jobs, progress)) for space in spaces]
-    alphas = tuple(getattr(study.encoder, "alphas", ()))
-    scores = assemble(data, study.by_subject(), results, names, alphas)
+    scores = assemble(data, study.by_subject(), results, names)
     for finding in scores.attrs["findings"]:
         category = FitWarning if finding["code"].startswith("fit-") else DataWarning
         warnings.warn(str(Finding(**finding)), category, stacklevel=2)
