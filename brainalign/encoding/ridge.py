@@ -14,7 +14,7 @@ from sklearn.utils.validation import (
 )
 
 from brainalign.encoding.metrics import is_constant, pearson
-from brainalign.encoding.solvers import Factor, Standardiser, factorise, squared_errors, target_blocks, weights
+from brainalign.encoding.solvers import Factor, Standardiser, factorise, held_out_errors, target_blocks, weights
 from brainalign.encoding.splits import ContiguousBlocks, Splitter, WholeRuns
 from brainalign.types import Floats
 
@@ -246,19 +246,44 @@ def _inner_scores(
     n_pairs = len(alphas) * (len(betas) if baseline is not None else 1)
     scores = np.zeros((n_pairs, targets.shape[1]))
     for fold in pieces.inner:
-        b_train, design = None, fold.projected
+        blocks = None
         if baseline is not None:
             standardise = Standardiser.fit(baseline[fold.train])
-            b_train = standardise(baseline[fold.train])
-            design = np.hstack([design, standardise(baseline[fold.test])])
-        for block in target_blocks(targets.shape[1], n_pairs * max(design.shape)):
-            train = targets[fold.train, block]
-            observed = targets[fold.test, block] - train.mean(axis=0)
-            w = weights(fold.factor, alphas, train - train.mean(axis=0), b_train, betas)
-            if selection == "r":
-                score = pearson(np.matmul(design, w), observed)
-            else:
-                total = np.where(is_constant(observed), np.nan, (observed**2).sum(axis=0))
-                score = 1.0 - squared_errors(design, w, observed) / total
+            blocks = standardise(baseline[fold.train]), standardise(baseline[fold.test])
+        for block in target_blocks(targets.shape[1], n_pairs * max(fold.projected.shape)):
+            train, observed = targets[fold.train, block], targets[fold.test, block]
+            mean = train.mean(axis=0)
+            data = (fold.factor, alphas, train - mean, fold.projected, observed - mean, blocks, betas)
+            score = _r2_of_pairs(*data) if selection == "r2" else _pearson_of_pairs(*data)
             scores[:, block] += score / len(pieces.inner)
     return scores
+
+
+def _r2_of_pairs(
+    factor: Factor,
+    alphas: Floats,
+    targets: Floats,
+    projected: Floats,
+    observed: Floats,
+    baseline: tuple[Floats, Floats] | None,
+    betas: Floats,
+) -> Floats:
+    """R2 on one inner fold for each pair of penalties, shape (g, v); see `held_out_errors`."""
+    total = np.where(is_constant(observed), np.nan, (observed**2).sum(axis=0))
+    return 1.0 - held_out_errors(factor, alphas, targets, projected, observed, baseline, betas) / total
+
+
+def _pearson_of_pairs(
+    factor: Factor,
+    alphas: Floats,
+    targets: Floats,
+    projected: Floats,
+    observed: Floats,
+    baseline: tuple[Floats, Floats] | None,
+    betas: Floats,
+) -> Floats:
+    """Pearson r on one inner fold for each pair of penalties, shape (g, v)."""
+    if baseline is None:
+        return pearson(np.matmul(projected, weights(factor, alphas, targets, None, betas)), observed)
+    w = weights(factor, alphas, targets, baseline[0], betas)
+    return pearson(np.matmul(np.hstack([projected, baseline[1]]), w), observed)

@@ -25,7 +25,7 @@ import numpy as np
 
 from brainalign.types import Floats
 
-__all__ = ["Factor", "Standardiser", "factorise", "squared_errors", "target_blocks", "weights"]
+__all__ = ["Factor", "Standardiser", "factorise", "held_out_errors", "target_blocks", "weights"]
 
 # Directions whose singular value is below this share of the largest are rounding, not data.
 RANK_TOLERANCE = 1e-10
@@ -133,29 +133,66 @@ def weights(factor: Factor, alphas: Floats, targets: Floats, baseline: Floats | 
     if baseline is None:
         return shrink[:, :, None] * uy
     ub = factor.u.T @ baseline
-    hat = shrink * factor.s  # (a, k), the diagonal of the hat matrix in the basis U
-    gram = baseline.T @ baseline - np.einsum("kq,ak,kr->aqr", ub, hat, ub)
-    right = baseline.T @ targets - np.matmul((ub * hat[:, :, None]).transpose(0, 2, 1), uy)  # (a, q, v)
-    system = gram[:, None] + betas[None, :, None, None] * np.eye(baseline.shape[1])  # (a, b, q, q)
-    b = np.linalg.solve(system, np.broadcast_to(right[:, None], (*system.shape[:3], right.shape[2])))
+    b = _baseline_weights(factor, shrink, uy, ub, targets, baseline, betas)
     w = shrink[:, None, :, None] * (uy - ub @ b)
     both = np.concatenate([w, b], axis=2)
     return both.reshape(-1, *both.shape[2:])
 
 
-def squared_errors(design: Floats, w: Floats, observed: Floats) -> Floats:
-    """Sum over rows of the squared error of ``design @ w``, for each pair of penalties and target, shape (g, v).
+def _baseline_weights(
+    factor: Factor, shrink: Floats, uy: Floats, ub: Floats, targets: Floats, baseline: Floats, betas: Floats
+) -> Floats:
+    """Weights of the baseline beside the features, shape (a, b, q, v)."""
+    hat = (shrink * factor.s)[:, :, None]  # (a, k, 1), the diagonal of the hat matrix in the basis U
+    hat_ub = (hat * ub).transpose(0, 2, 1)  # (a, q, k)
+    gram = baseline.T @ baseline - hat_ub @ ub
+    right = baseline.T @ targets - hat_ub @ uy
+    system = gram[:, None] + betas[None, :, None, None] * np.eye(baseline.shape[1])
+    return np.linalg.solve(system, np.broadcast_to(right[:, None], (*system.shape[:3], right.shape[2])))
+
+
+def held_out_errors(
+    factor: Factor,
+    alphas: Floats,
+    targets: Floats,
+    projected: Floats,
+    observed: Floats,
+    baseline: tuple[Floats, Floats] | None,
+    betas: Floats,
+) -> Floats:
+    """Squared error on held-out rows for each pair of penalties and target, shape (g, v).
+
+    The same as predicting with `weights` and summing the squares, but no pair is ever predicted: with r the residual of
+    the features alone and E what the features leave of the held-out baseline, the joint residual is r + E b, so that
+    each penalty of the baseline costs as much as the baseline has columns.
 
     Parameters
     ----------
-    design : array (m, k)
-    w : array (g, k, v)
+    factor, alphas, targets, betas
+        As for `weights`.
+    projected : array (m, k)
+        Held-out features in the basis V.
     observed : array (m, v)
+        Held-out responses, less the training mean.
+    baseline : (array (n, q), array (m, q)), optional
+        Standardised training and held-out baseline.
     """
-    if len(design) <= design.shape[1]:
-        return ((np.matmul(design, w) - observed) ** 2).sum(axis=1)
-    # |Dw - y|^2 = w'D'Dw - 2 w'D'y + y'y: the pairs share D'D, which has fewer rows than D.
-    return (w * (np.matmul(design.T @ design, w) - 2 * (design.T @ observed))).sum(axis=1) + (observed**2).sum(axis=0)
+    shrink = factor.s / (factor.s**2 + alphas[:, None])
+    uy = factor.u.T @ targets
+    w = shrink[:, :, None] * uy  # (a, k, v)
+    # |Tw - y|^2 = w'T'Tw - 2 w'T'y + y'y
+    cross = projected.T @ observed
+    alone = (w * (projected.T @ projected @ w - 2 * cross)).sum(axis=1) + (observed**2).sum(axis=0)  # (a, v)
+    if baseline is None:
+        return alone
+    train, test = baseline
+    ub = factor.u.T @ train
+    b = _baseline_weights(factor, shrink, uy, ub, targets, train, betas)  # (a, b, q, v)
+    left = test - projected @ (shrink[:, :, None] * ub)  # (a, m, q)
+    left_t = left.transpose(0, 2, 1)
+    with_residual = (left_t @ projected) @ w - left_t @ observed  # (a, q, v)
+    joint = alone[:, None] + (b * ((left_t @ left)[:, None] @ b + 2 * with_residual[:, None])).sum(axis=2)
+    return joint.reshape(-1, joint.shape[-1])
 
 
 def target_blocks(n_targets: int, values_per_target: int) -> Iterator[slice]:

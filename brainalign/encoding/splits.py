@@ -182,6 +182,11 @@ class Splits:
             )
         if self.outer == "run" or (self.outer == "auto" and len(runs) >= 3):
             return LeaveOneRunOut()
+        if any(np.any(np.diff(times_s[groups == run]) < 0) for run in runs):
+            raise DataError(
+                "Blocks need the samples of each run in the order of their times: a stimulus heard twice would "
+                "else be trained on once and tested on once."
+            )
         gap_s = span_s if self.gap_s is None else self.gap_s
         gap = max(gap_in_samples(times_s[groups == run], gap_s) for run in runs)
         return ContiguousBlocks(self.n_splits, gap)

@@ -80,18 +80,16 @@ def fit_unit(unit: Unit) -> UnitScores:
         return UnitScores({}, {"findings": [vars(finding) for finding in findings], "n_samples": 0})
     runs = [unit.aligner.align(recording, unit.stimuli[recording.stimulus]) for recording in recordings]
     findings += [finding for run in runs for finding in run.findings]
-    responses = np.concatenate([run.responses for run in runs])
-    # A stimulus heard twice must not be trained on once and tested on once: folds hold stimuli together.
-    pairs = list(zip(runs, recordings, strict=True))
-    groups = np.concatenate([np.full(len(run.responses), recording.stimulus) for run, recording in pairs])
-    times = np.concatenate([run.times_s for run in runs])
+    groups, times, order = _in_stimulus_order(runs, recordings)
+    responses = np.concatenate([run.responses for run in runs])[order]
     splitter = unit.splits.splitter(groups, times, unit.aligner.span_s)
     baseline = _baseline(unit, runs, recordings)
+    baseline = None if baseline is None else baseline[order]
 
     score = partial(cross_validate, unit.encoder, responses=responses, groups=groups, splitter=splitter)
     scores: dict[str, list[Floats]] = {}
     for design in _designs(runs, recordings, unit.features):
-        alone, joint = score(features=design, baseline=baseline)
+        alone, joint = score(features=design[order], baseline=baseline)
         named = {"r": alone.r, "r2": alone.r2, "alpha": alone.alpha, "at_edge": alone.at_edge}
         if joint is not None:
             named |= {"r_joint": joint.r, "r2_joint": joint.r2}
@@ -125,6 +123,22 @@ def _usable(recordings: Sequence[Recording], stimuli: Mapping[str, Stimulus]) ->
             finite = np.where(np.isfinite(response), response, np.float32(np.nan))
             usable.append(replace(recording, read=partial(np.asarray, finite)))
     return usable, findings
+
+
+def _in_stimulus_order(
+    runs: Sequence[AlignedRun], recordings: Sequence[Recording]
+) -> tuple[np.ndarray, Floats, np.ndarray]:
+    """Each sample's stimulus and seconds within it, in the order of stimuli and times, and that order.
+
+    A stimulus heard twice must not be trained on once and tested on once. Folds hold whole stimuli or stretches of
+    consecutive samples, and in this order all hearings of a moment stand side by side.
+    """
+    pairs = list(zip(runs, recordings, strict=True))
+    rank = {name: number for number, name in enumerate(dict.fromkeys(recording.stimulus for recording in recordings))}
+    stimulus = np.concatenate([np.full(len(run.times_s), rank[recording.stimulus]) for run, recording in pairs])
+    times = np.concatenate([run.times_s - recording.offset_s for run, recording in pairs])
+    order = np.lexsort((times, stimulus))
+    return np.array(list(rank))[stimulus[order]], times[order], order
 
 
 def _designs(runs: Sequence[AlignedRun], recordings: Sequence[Recording], features: Mapping[str, Features]) -> Any:

@@ -179,6 +179,18 @@ def test_a_stimulus_heard_twice_is_never_on_both_sides(fmri: InMemory) -> None:
     assert score_layers(data, TOY, store=None).sizes["fold"] == 3
 
 
+def test_a_single_stimulus_heard_twice_does_not_leak_through_blocks(fmri: InMemory) -> None:
+    """The response is noise, but the same noise in both hearings: only a leak could predict it."""
+    once = [recording for recording in fmri.recordings(subjects=["a"]) if recording.stimulus == "run0"]
+    noise = np.random.default_rng(0).normal(size=once[0].response().shape).astype(np.float32)
+    hearings = [
+        dataclasses.replace(once[0], run=run, read=partial(np.copy, noise), offset_s=0.0) for run in ("first", "again")
+    ]
+    data = InMemory(fmri.name, fmri.title, fmri.modality, {"run0": fmri.stimuli["run0"]}, hearings)
+    scores = score_layers(data, ToyModel(n_layers=1, dimension=60), splits=Splits(outer="blocks"), store=None)
+    assert abs(float(scores.r.mean())) < 0.15
+
+
 def test_without_a_baseline_there_is_none(fmri: InMemory) -> None:
     scores = score_layers(fmri, TOY, baseline=(), store=None)
     assert set(scores.data_vars) == {"r", "r2", "alpha", "status"}
