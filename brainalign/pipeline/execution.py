@@ -199,11 +199,17 @@ def _record(recipe: Recipe, written_out: dict[str, Any], data: Dataset, scores: 
         "encoder": written_out["encoder"],
         "splits": {**written_out["splits"], "used": scores.attrs["splitter"]},
         "n_folds": scores.sizes["fold"],
-        "n_samples": scores.attrs["n_samples"],
+        "n_samples": _one_or_each(scores.attrs["n_samples"]),
         "findings": scores.attrs["findings"],
         "inputs": _inputs(data),
         "recipe_yaml": yaml_text(written_out),
     }
+
+
+def _one_or_each(by_subject: dict[str, int]) -> str | dict[str, int]:
+    """A number that all subjects share, or each subject's."""
+    values = set(by_subject.values())
+    return f"{values.pop()} of each subject" if len(values) == 1 else by_subject
 
 
 def _digest(recipe: Recipe) -> str:
