@@ -16,6 +16,9 @@ from brainalign.types import Floats
 
 __all__ = ["Cleaner", "cleaner"]
 
+# What is left of a column, as a share of its size, that is no more than the rounding of float32 data.
+ROUNDING = 1e-7
+
 
 @dataclass(frozen=True)
 class Cleaner:
@@ -26,10 +29,15 @@ class Cleaner:
     def __call__(self, values: Floats) -> Floats:
         """Clean columns (..., row, column); the mean goes too."""
         values = np.asarray(values, dtype=np.float64)
-        return values - self.basis @ (self.basis.T @ values)
+        cleaned = values - self.basis @ (self.basis.T @ values)
+        # Of a column that the basis explains whole, rounding remains, which must not be scaled up to noise.
+        nothing = np.abs(cleaned).max(axis=-2, keepdims=True) <= ROUNDING * np.abs(values).max(axis=-2, keepdims=True)
+        return np.where(nothing, 0.0, cleaned)
 
 
-def cleaner(times_s: Floats, confounds: pd.DataFrame, high_pass_s: float | None, where: str) -> Cleaner:
+def cleaner(
+    times_s: Floats, confounds: pd.DataFrame, high_pass_s: float | None, where: str, first_row: int = 0
+) -> Cleaner:
     """Make the projection for one run.
 
     Parameters
@@ -42,6 +50,8 @@ def cleaner(times_s: Floats, confounds: pd.DataFrame, high_pass_s: float | None,
         Drifts slower than this period, in seconds, go: cosines, as in SPM and nilearn. None keeps them.
     where : str
         The recording, for messages.
+    first_row : int
+        Row of the recording that is the first of those kept, for messages.
 
     Raises
     ------
@@ -62,7 +72,8 @@ def cleaner(times_s: Floats, confounds: pd.DataFrame, high_pass_s: float | None,
         if not np.isfinite(values).all():
             row, column = np.argwhere(~np.isfinite(values))[0]
             raise DataError(
-                f"{where}: confound '{confounds.columns[column]}' is not finite at row {row}; fill it, or leave it out."
+                f"{where}: confound '{confounds.columns[column]}' is not finite at row {first_row + row}; "
+                "fill it, or leave it out."
             )
         columns.append((values - values.mean(axis=0)) / np.maximum(values.std(axis=0), np.finfo(np.float64).tiny))
     basis = _orthonormal(np.hstack(columns))

@@ -55,9 +55,12 @@ class Epochs:
             raise RecipeError(f"alignment: tmax_s ({self.tmax_s}) comes before tmin_s ({self.tmin_s}).")
         if self.sfreq_hz <= 0 or (self.clip is not None and self.clip <= 0):
             raise RecipeError(f"alignment: sfreq_hz ({self.sfreq_hz}) and clip ({self.clip}) must be positive.")
-        if self.band_hz[1] is not None and self.band_hz[1] > self.sfreq_hz / 2:
+        low, high = self.band_hz
+        if low is not None and high is not None and low >= high:
+            raise RecipeError(f"alignment: band_hz is {self.band_hz}; its lower edge must lie below its upper edge.")
+        if high is not None and high > self.sfreq_hz / 2:
             raise RecipeError(
-                f"alignment: band_hz lets {self.band_hz[1]} Hz pass, but {self.sfreq_hz} latencies per second show "
+                f"alignment: band_hz lets {high} Hz pass, but {self.sfreq_hz} latencies per second show "
                 f"{self.sfreq_hz / 2} Hz at most; lower the band's edge or raise sfreq_hz."
             )
 
@@ -93,20 +96,19 @@ class Epochs:
             )
         epochs = signal[rows[words]]  # (word, latency, channel)
         responses = epochs.transpose(0, 2, 1).reshape(len(words), -1)
-        return EpochedRun(recording, self.latencies_s, words, onset[words], responses, clipped, len(onset))
+        return EpochedRun(recording, self.latencies_s, words, onset[words], responses, clipped, len(onset), len(signal))
 
     def _prepare(self, recording: Recording) -> tuple[Floats, float]:
         """The filtered and scaled signal (time, channel), and the share of it that was clipped."""
-        response = recording.response().astype(np.float64)
+        signal = _scaled_to_one(recording.response().astype(np.float64))
         low, high = self.band_hz
         if high is not None and high >= recording.clock.sfreq_hz / 2:
             high = None
-        signal = response
         if low is not None or high is not None:
             from mne.filter import filter_data
 
-            signal = filter_data(response.T, recording.clock.sfreq_hz, low, high, verbose="error").T
-        signal = _robust_scale(signal, np.abs(response).max(axis=0))
+            signal = filter_data(signal.T, recording.clock.sfreq_hz, low, high, verbose="error").T
+        signal = _robust_scale(signal)
         if self.clip is None:
             return signal, 0.0
         clipped = float((np.abs(signal) > self.clip).mean())
@@ -128,6 +130,7 @@ class EpochedRun:
     responses: Floats
     clipped: float
     n_words: int
+    n_rows: int
 
     @property
     def findings(self) -> list[Finding]:
@@ -155,15 +158,33 @@ class EpochedRun:
     def regressors(self) -> pd.DataFrame:
         """The recording's own regressors at word onsets, one per column."""
         given = self.recording.regressors()
+        if given.shape[1] == 0:
+            return pd.DataFrame(index=range(len(self.words)))
+        if len(given) != self.n_rows:
+            names = ", ".join(map(str, given.columns[:3]))
+            raise DataError(
+                f"{self.recording}: {len(given)} rows of {names} for {self.n_rows} samples; they must agree."
+            )
         clock = self.recording.clock
         rows = np.rint((self.times_s - clock.start_s) / clock.step_s).astype(int)
-        return given.iloc[rows].reset_index(drop=True) if given.shape[1] else pd.DataFrame(index=range(len(rows)))
+        return given.iloc[rows].reset_index(drop=True)
 
 
-def _robust_scale(signal: Floats, size: Floats) -> Floats:
-    """Each column less its median, over its interquartile range; what is constant becomes zero."""
-    from sklearn.preprocessing import robust_scale
+def _scaled_to_one(response: Floats) -> Floats:
+    """Each channel over its largest size: tesla and volts are so small that thresholds meant for rounding would bite.
 
-    # Filtering leaves rounding of a constant channel, which scaling would blow up to noise of unit size.
-    varies = ~(signal.std(axis=0) <= 1e-12 * size)
-    return np.where(varies, robust_scale(signal), 0.0)
+    A channel with a value that is not finite becomes NaN throughout.
+    """
+    size = np.abs(response).max(axis=0)
+    usable = np.isfinite(size)
+    return np.where(usable, response / np.where(usable & (size > 0), size, 1.0), np.nan)
+
+
+def _robust_scale(signal: Floats) -> Floats:
+    """Each channel less its median, over its interquartile range; what is constant becomes zero."""
+    low, median, high = np.percentile(signal, [25, 50, 75], axis=0)
+    deviation = signal.std(axis=0)
+    # Of a constant channel of size one, filtering leaves rounding, which would be blown up to noise of unit size.
+    constant = deviation <= 1e-10
+    spread = np.where(high - low > 1e-10, high - low, deviation)
+    return np.where(constant, 0.0, (signal - median) / np.where(constant, 1.0, spread))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from brainalign.alignment.cleaning import Cleaner, cleaner
 from brainalign.alignment.delays import delay
 from brainalign.alignment.resampling import Resampling, resampling_matrix
-from brainalign.errors import DataError, RecipeError
+from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.types import Features, Finding, Floats, Recording, Stimulus
 
 __all__ = ["Hemodynamic", "HemodynamicRun"]
@@ -54,6 +55,9 @@ class Hemodynamic:
     trim_s: tuple[float, float] = (10.0, 10.0)
 
     def __post_init__(self) -> None:
+        if self.resampling not in get_args(Resampling):
+            known = nearest(self.resampling, get_args(Resampling))
+            raise RecipeError(f"alignment: there is no resampling '{self.resampling}'. {known}")
         if self.delays is not None and (len(self.delays) == 0 or min(self.delays) < 0):
             raise RecipeError(f"alignment: delays are {self.delays}; give whole volumes, none negative, at least one.")
         if self.high_pass_s is not None and self.high_pass_s <= 0:
@@ -73,6 +77,11 @@ class Hemodynamic:
         if self.resampling == "hrf":
             return (0,)
         first, last = np.ceil(DEFAULT_DELAYS_S[0] / tr_s - 1e-9), np.floor(DEFAULT_DELAYS_S[1] / tr_s + 1e-9)
+        if last < first:
+            low, high = DEFAULT_DELAYS_S
+            raise RecipeError(
+                f"alignment: no volume of TR {tr_s:g} s lies {low:g} to {high:g} s later; name the delays."
+            )
         return tuple(range(int(first), int(last) + 1))
 
     def align(self, recording: Recording, stimulus: Stimulus) -> HemodynamicRun:
@@ -92,7 +101,7 @@ class Hemodynamic:
                 f"(heard from {recording.offset_s:g} s on); check the clock, the offset and trim_s."
             )
         confounds = _rows_of(recording.confounds() if self.confounds else pd.DataFrame(), rows, len(times), recording)
-        clean = cleaner(times[rows], confounds, self.high_pass_s, str(recording))
+        clean = cleaner(times[rows], confounds, self.high_pass_s, str(recording), int(rows[0]))
         return HemodynamicRun(self, recording, len(times), rows, clean, _standardise(response[rows], clean))
 
     def _rows_heard(self, times: Floats, recording: Recording, stimulus: Stimulus) -> np.ndarray:
@@ -165,9 +174,7 @@ def _rows_of(table: pd.DataFrame, rows: np.ndarray, n_volumes: int, recording: R
 
 
 def _standardise(response: Floats, clean: Cleaner) -> Floats:
-    cleaned = clean(response)
+    # A target with an infinite value is undefined, like one with NaN; infinity would spread a warning's worth of them.
+    cleaned = clean(np.where(np.isfinite(response), response, np.nan))
     deviation = cleaned.std(axis=0)
-    # What cleaning leaves of a target that is constant, or is its own confound, is rounding: it must not become noise
-    # of unit size.
-    varies = ~(deviation <= 1e-7 * np.abs(response).max(axis=0))
-    return np.where(varies, cleaned / np.where(deviation > 0, deviation, 1.0), 0.0)
+    return cleaned / np.where(deviation == 0, 1.0, deviation)

@@ -7,10 +7,11 @@ the baselines).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from brainalign.errors import RecipeError, nearest
 from brainalign.types import Clock, Floats
 
 __all__ = ["Resampling", "resampling_matrix"]
@@ -43,6 +44,11 @@ def resampling_matrix(
     -------
     array (volume, word)
 
+    Raises
+    ------
+    RecipeError
+        If there is no such resampling.
+
     Examples
     --------
     >>> onset = np.array([0.1, 0.9, 2.5])
@@ -55,6 +61,8 @@ def resampling_matrix(
         return _glover(times - onset_s)
     if resampling == "lanczos":
         return _lanczos((times - (onset_s + duration_s / 2)) / clock.step_s)
+    if resampling not in ("sum", "mean"):
+        raise RecipeError(f"There is no resampling '{resampling}'. {nearest(resampling, get_args(Resampling))}")
     within = ((onset_s >= times) & (onset_s < times + clock.step_s)).astype(np.float64)
     if resampling == "sum":
         return within

@@ -73,9 +73,11 @@ def cross_validate(
     Raises
     ------
     DataError
-        If the features are not finite, or their samples are not those of the responses.
+        If features or baseline are not finite, or their samples are not those of the responses.
     """
-    _check_features(features, len(responses))
+    _check_columns("Features", features, len(responses))
+    if baseline is not None:
+        _check_columns("Baseline", baseline, len(responses))
     usable = target_status(responses) == "ok"
     # Unusable columns become zeros rather than going, so that the others' results keep their very bits.
     targets = np.where(usable, responses, 0.0).astype(np.float64)
@@ -90,19 +92,25 @@ def cross_validate(
     return _stack(alone, usable), _stack(joint, usable) if joint else None
 
 
-def _check_features(features: Floats, n_samples: int) -> None:
-    if features.ndim != 2 or len(features) != n_samples:
-        raise DataError(f"Features of shape {features.shape} for {n_samples} samples of responses: rows must agree.")
-    if not np.isfinite(features).all():
-        row, column = np.argwhere(~np.isfinite(features))[0]
-        raise DataError(f"Features: the value at sample {row}, dimension {column} is {features[row, column]}.")
+def _check_columns(what: str, columns: Floats, n_samples: int) -> None:
+    if columns.ndim != 2 or len(columns) != n_samples:
+        raise DataError(f"{what} of shape {columns.shape} for {n_samples} samples of responses: rows must agree.")
+    if not np.isfinite(columns).all():
+        row, column = np.argwhere(~np.isfinite(columns))[0]
+        raise DataError(f"{what}: the value at sample {row}, dimension {column} is {columns[row, column]}.")
 
 
 def _with_inner_splits_like(splitter: Splitter, encoder: BaseEstimator) -> BaseEstimator:
-    """The encoder with the outer blocks' gap between its inner blocks too."""
-    if isinstance(encoder, RidgeEncoder) and isinstance(splitter, ContiguousBlocks):
-        return clone(encoder).set_params(gap=max(encoder.gap, splitter.gap))
-    return encoder
+    """The encoder with inner blocks, and the outer blocks' gap between them, where the outer folds are blocks.
+
+    Whole runs as inner folds would be lopsided there: an outer block may leave a few samples of a run.
+    """
+    if not isinstance(encoder, RidgeEncoder) or not isinstance(splitter, ContiguousBlocks):
+        return encoder
+    if isinstance(encoder.inner_splits, Splitter):
+        return encoder
+    inner = ContiguousBlocks(int(encoder.inner_splits), max(encoder.gap, splitter.gap))
+    return clone(encoder).set_params(inner_splits=inner)
 
 
 def _score_fold(

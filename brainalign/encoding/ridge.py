@@ -140,6 +140,8 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         targets = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
         if baseline is not None:
             baseline = _check_baseline(baseline, len(X))
+        if groups is not None and len(groups) != len(X):
+            raise ValueError(f"groups names the run of {len(groups)} samples; X has {len(X)}.")
         if pieces is None:
             pieces = self.factorise(X, groups)
 
@@ -156,6 +158,7 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         if y.ndim == 1:
             self.coef_, self.baseline_coef_ = self.coef_[:, 0], self.baseline_coef_[:, 0]
             self.intercept_, self.alpha_, self.at_edge_ = self.intercept_[0], self.alpha_[0], self.at_edge_[0]
+            self.baseline_alpha_, self.inner_scores_ = self.baseline_alpha_[0], self.inner_scores_[:, 0]
         return self
 
     def predict(self, X: Floats, baseline: Floats | None = None) -> Floats:
@@ -184,11 +187,11 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         return Pieces(tuple(inner), factorise(X, self.n_components))
 
     def _inner_splitter(self, groups: Any) -> Splitter:
-        if not isinstance(self.inner_splits, int):
+        if isinstance(self.inner_splits, Splitter):
             return self.inner_splits
         if groups is not None and len(np.unique(np.asarray(groups))) > 1:
-            return WholeRuns(self.inner_splits)
-        return ContiguousBlocks(self.inner_splits, self.gap)
+            return WholeRuns(int(self.inner_splits))
+        return ContiguousBlocks(int(self.inner_splits), self.gap)
 
     def _check_settings(self) -> None:
         for name in ("alphas", "baseline_alphas"):
@@ -242,48 +245,30 @@ def _check_baseline(baseline: Floats, n_samples: int) -> Floats:
 def _inner_scores(
     pieces: Pieces, alphas: Floats, betas: Floats, targets: Floats, baseline: Floats | None, selection: str
 ) -> Floats:
-    """Mean over inner folds of each target's score at each pair of penalties, shape (g, v)."""
+    """Mean over inner folds of each target's score at each pair of penalties, shape (g, v).
+
+    A fold in which a target does not vary says nothing of it and is left out of its mean; NaN if all are.
+    """
     n_pairs = len(alphas) * (len(betas) if baseline is not None else 1)
-    scores = np.zeros((n_pairs, targets.shape[1]))
+    total, n_defined = np.zeros((n_pairs, targets.shape[1])), np.zeros(targets.shape[1])
     for fold in pieces.inner:
-        blocks = None
+        blocks, design = None, fold.projected
         if baseline is not None:
             standardise = Standardiser.fit(baseline[fold.train])
             blocks = standardise(baseline[fold.train]), standardise(baseline[fold.test])
-        for block in target_blocks(targets.shape[1], n_pairs * max(fold.projected.shape)):
+            design = np.hstack([design, blocks[1]])
+        for block in target_blocks(targets.shape[1], n_pairs * max(design.shape)):
             train, observed = targets[fold.train, block], targets[fold.test, block]
             mean = train.mean(axis=0)
-            data = (fold.factor, alphas, train - mean, fold.projected, observed - mean, blocks, betas)
-            score = _r2_of_pairs(*data) if selection == "r2" else _pearson_of_pairs(*data)
-            scores[:, block] += score / len(pieces.inner)
-    return scores
-
-
-def _r2_of_pairs(
-    factor: Factor,
-    alphas: Floats,
-    targets: Floats,
-    projected: Floats,
-    observed: Floats,
-    baseline: tuple[Floats, Floats] | None,
-    betas: Floats,
-) -> Floats:
-    """R2 on one inner fold for each pair of penalties, shape (g, v); see `held_out_errors`."""
-    total = np.where(is_constant(observed), np.nan, (observed**2).sum(axis=0))
-    return 1.0 - held_out_errors(factor, alphas, targets, projected, observed, baseline, betas) / total
-
-
-def _pearson_of_pairs(
-    factor: Factor,
-    alphas: Floats,
-    targets: Floats,
-    projected: Floats,
-    observed: Floats,
-    baseline: tuple[Floats, Floats] | None,
-    betas: Floats,
-) -> Floats:
-    """Pearson r on one inner fold for each pair of penalties, shape (g, v)."""
-    if baseline is None:
-        return pearson(np.matmul(projected, weights(factor, alphas, targets, None, betas)), observed)
-    w = weights(factor, alphas, targets, baseline[0], betas)
-    return pearson(np.matmul(np.hstack([projected, baseline[1]]), w), observed)
+            defined = ~is_constant(observed)
+            if selection == "r2":
+                held_out = (fold.projected, observed - mean)
+                errors = held_out_errors(fold.factor, alphas, train - mean, *held_out, blocks, betas)
+                score = 1.0 - errors / np.where(defined, ((observed - mean) ** 2).sum(axis=0), 1.0)
+            else:
+                w = weights(fold.factor, alphas, train - mean, None if blocks is None else blocks[0], betas)
+                # A penalty that leaves nothing of a prediction has no correlation: as good as none.
+                score = np.nan_to_num(pearson(design @ w, observed), nan=0.0)
+            total[:, block] += np.where(defined, score, 0.0)
+            n_defined[block] += defined
+    return np.where(n_defined > 0, total / np.maximum(n_defined, 1), np.nan)

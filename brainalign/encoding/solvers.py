@@ -185,10 +185,10 @@ def held_out_errors(
     alone = (w * (projected.T @ projected @ w - 2 * cross)).sum(axis=1) + (observed**2).sum(axis=0)  # (a, v)
     if baseline is None:
         return alone
-    train, test = baseline
+    train, held_out = baseline
     ub = factor.u.T @ train
     b = _baseline_weights(factor, shrink, uy, ub, targets, train, betas)  # (a, b, q, v)
-    left = test - projected @ (shrink[:, :, None] * ub)  # (a, m, q)
+    left = held_out - projected @ (shrink[:, :, None] * ub)  # (a, m, q)
     left_t = left.transpose(0, 2, 1)
     with_residual = (left_t @ projected) @ w - left_t @ observed  # (a, q, v)
     joint = alone[:, None] + (b * ((left_t @ left)[:, None] @ b + 2 * with_residual[:, None])).sum(axis=2)

@@ -10,17 +10,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainalign.errors import DataError, RecipeError
+from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.types import Floats
 
 __all__ = ["ContiguousBlocks", "LeaveOneRunOut", "Splits", "Splitter", "WholeRuns", "gap_in_samples"]
 
 Indices = NDArray[np.intp]
+Outer = Literal["auto", "run", "blocks"]
 
 
 @runtime_checkable
@@ -46,6 +47,9 @@ class WholeRuns:
 
     n_splits: int = 5
 
+    def __post_init__(self) -> None:
+        _check_folds(self.n_splits)
+
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Indices, Indices]]:
         """Yield (train, test); raises DataError where there are fewer than two runs."""
         runs = _runs_in_order(groups)
@@ -69,7 +73,7 @@ class LeaveOneRunOut:
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Indices, Indices]]:
         """Yield (train, test); raises DataError where there are fewer than two runs."""
-        yield from WholeRuns(len(_runs_in_order(groups))).split(X, y, groups)
+        yield from WholeRuns(max(2, len(_runs_in_order(groups)))).split(X, y, groups)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,11 @@ class ContiguousBlocks:
     n_splits: int = 5
     gap: int = 0
 
+    def __post_init__(self) -> None:
+        _check_folds(self.n_splits)
+        if self.gap < 0:
+            raise RecipeError(f"The gap between blocks is {self.gap} samples; it cannot be negative.")
+
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Indices, Indices]]:
         """Yield (train, test); raises DataError where a block or what is left beside it would be empty."""
         n_samples = len(X)
@@ -105,6 +114,11 @@ class ContiguousBlocks:
                     "take fewer blocks (n_splits), a shorter gap (gap_s) or more data."
                 )
             yield train, every[start:stop]
+
+
+def _check_folds(n_splits: int) -> None:
+    if n_splits < 2:
+        raise RecipeError(f"n_splits is {n_splits}; at least 2 folds are needed.")
 
 
 def _runs_in_order(groups: Any) -> np.ndarray:
@@ -147,13 +161,14 @@ class Splits:
         Seconds between test and training samples of blocks; by default what the alignment says its responses span.
     """
 
-    outer: Literal["auto", "run", "blocks"] = "auto"
+    outer: Outer = "auto"
     n_splits: int = 5
     gap_s: float | None = None
 
     def __post_init__(self) -> None:
-        if self.n_splits < 2:
-            raise RecipeError(f"splits: n_splits is {self.n_splits}; at least 2 folds are needed.")
+        _check_folds(self.n_splits)
+        if self.outer not in get_args(Outer):
+            raise RecipeError(f"splits: there is no outer '{self.outer}'. {nearest(self.outer, get_args(Outer))}")
         if self.gap_s is not None and self.gap_s < 0:
             raise RecipeError(f"splits: gap_s is {self.gap_s}; a gap cannot be negative.")
 
