@@ -101,9 +101,9 @@ def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
     'simulated'
     """
     path = Path(name_or_path)
-    if name_or_path in list_recipes() and not path.is_file():
+    if name_or_path in list_recipes() and not _is_file(path):
         path = _shipped() / f"{name_or_path}.yaml"
-    elif not path.is_file():
+    elif not _is_file(path):
         what = "file" if path.suffix in (".yaml", ".yml") or len(path.parts) > 1 else "recipe"
         raise RecipeError(f"There is no {what} '{name_or_path}'. Shipped recipes: {nearest(path.stem, list_recipes())}")
     try:
@@ -121,6 +121,14 @@ def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}{f':{line}' if line else ''}: {error}") from error.__cause__
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error.__cause__
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; there is none whose name no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _line_of(key: str, lines: Mapping[str, int]) -> int | None:
@@ -157,6 +165,7 @@ def parse_recipe(content: Mapping[str, Any], folder: Path | None = None) -> Reci
     >>> recipe.features[0].n_layers
     3
     """
+    content = _mapping(content, "")
     check_keys(content, TOP_KEYS, "")
     for key in ("dataset", "features"):
         if not content.get(key):
@@ -170,22 +179,22 @@ def parse_recipe(content: Mapping[str, Any], folder: Path | None = None) -> Reci
     if baseline != "auto":
         with _about("baseline"):
             Baseline(tuple(name for name in baseline if name != SOUND_ENVELOPE))
-    alignment = {"kind": ALIGNMENT_OF[modality], **_mapping(content.get("alignment") or {}, "alignment")}
-    encoder = {"kind": "ridge", **_mapping(content.get("encoder") or {}, "encoder")}
+    alignment = {"kind": ALIGNMENT_OF[modality], **_section(content, "alignment")}
+    encoder = {"kind": "ridge", **_section(content, "encoder")}
     return Recipe(
-        title=str(content.get("title") or f"{manifest.name}: scores by layer"),
-        description=str(content.get("description") or ""),
+        title=_text(content, "title") or f"{manifest.name}: scores by layer",
+        description=_text(content, "description"),
         dataset=manifest.name,
-        subjects=_names(dataset.get("subjects", "all"), "all", "dataset.subjects"),
+        subjects=_subjects(dataset),
         dataset_options=options,
         features=tuple(
             _stage(entry, FEATURES, f"features.{i}", "kind of features") for i, entry in enumerate(content["features"])
         ),
         baseline=baseline,
         alignment=_stage(alignment, ALIGNMENTS, "alignment", "kind of alignment"),
-        encoder=_stage(encoder, ENCODERS, "encoder", "kind of encoder"),
-        splits=build(Splits, _mapping(content.get("splits") or {}, "splits"), "splits"),
-        fallback=content.get("fallback"),
+        encoder=_encoder(encoder),
+        splits=build(Splits, _section(content, "splits"), "splits"),
+        fallback=_fallback(content.get("fallback")),
         folder=folder,
     )
 
@@ -294,13 +303,50 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
+def _section(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A section that may be left out, or empty."""
+    return {} if content.get(key) is None else _mapping(content[key], key)
+
+
+def _text(content: Mapping[str, Any], key: str) -> str:
+    value = content.get(key)
+    if isinstance(value, (list, Mapping)):
+        raise SettingError(key, f"must be text, not {value!r}.")
+    return "" if value is None else str(value)
+
+
+def _encoder(settings: Mapping[str, Any]) -> BaseEstimator:
+    """The encoder, its settings checked now rather than hours later when it is first fitted."""
+    encoder = _stage(settings, ENCODERS, "encoder", "kind of encoder")
+    with _about("encoder"):
+        encoder.check_settings()
+    return encoder
+
+
+def _subjects(dataset: Mapping[str, Any]) -> tuple[str, ...] | Literal["all"]:
+    subjects = _names(dataset.get("subjects", "all"), "all", "dataset.subjects")
+    if not subjects:
+        raise SettingError("dataset.subjects", "names no subject; leave it out for all.")
+    return subjects
+
+
+def _fallback(name: Any) -> str | None:
+    if name is None or name in list_recipes() or (isinstance(name, str) and _is_file(Path(name))):
+        return name
+    raise SettingError("fallback", f"there is no recipe '{name}'. {nearest(str(name), list_recipes())}")
+
+
 def _names(value: Any, word: str, where: str) -> Any:
     """A tuple of names, or the one `word` that stands for a default."""
     if value == word:
         return word
     if not isinstance(value, list) or not all(isinstance(name, (str, int)) for name in value):
         raise SettingError(where, f"must be '{word}' or a list of names, not {value!r}.")
-    return tuple(str(name) for name in value)
+    names = tuple(str(name) for name in value)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise SettingError(where, f"'{twice[0]}' must stand there once only.")
+    return names
 
 
 @contextmanager
@@ -319,7 +365,10 @@ def _apply(content: Any, change: str) -> None:
     key, sign, text = change.partition("=")
     if not sign or not key:
         raise RecipeError(f"--set {change!r}: write key=value, the key dotted as in encoder.selection=r.")
-    value, _ = read_yaml(text)
+    try:
+        value, _ = read_yaml(text)
+    except RecipeError as error:
+        raise RecipeError(f"--set {change!r}: {error}") from error
     *path, last = key.split(".")
     place = content
     for depth, part in enumerate(path):
@@ -336,6 +385,6 @@ def _entry(place: Any, part: str, change: str, path: Sequence[str]) -> Any:
     where = ".".join(path)
     if not isinstance(place, list):
         raise RecipeError(f"--set {change!r}: {where} is a value and has no '{part}'.")
-    if not part.isdigit() or int(part) >= len(place):
+    if not part.isdecimal() or int(part) >= len(place):
         raise RecipeError(f"--set {change!r}: {where} has no entry '{part}'; it has {len(place)}, from 0 on.")
     return place[int(part)]

@@ -49,8 +49,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     'whole'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays, since some writers choose the format by it.
-    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp{path.suffix}")
+    # The suffix stays, since some writers choose the format by it; the name does not, since it may be a long one.
+    part = path.with_name(f".{uuid.uuid4().hex}.tmp{path.suffix[:16]}")
     try:
         yield part
         with part.open("rb") as stream:

@@ -80,6 +80,13 @@ def read_manifest(name: str) -> Manifest:
         raise RecipeError(f"Unknown dataset '{name}'. {nearest(name, list_manifests())}")
     path = manifest_folder() / f"{name}.yaml"
     try:
-        return Manifest.model_validate(read_yaml(path.read_text(encoding="utf-8"))[0])
-    except (RecipeError, ValidationError) as error:
+        manifest = Manifest.model_validate(read_yaml(path.read_text(encoding="utf-8"))[0])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path}: malformed manifest: {field or 'it'}: {first['msg'].lower()}.") from error
+    except (RecipeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: malformed manifest: {error}") from error
+    if manifest.name != name or not manifest.modality:
+        raise DataError(f"{path}: malformed manifest: its name must be '{name}', and its modality at least one.")
+    return manifest

@@ -9,7 +9,7 @@ import yaml
 
 from brainalign.errors import RecipeError
 
-__all__ = ["read_yaml"]
+__all__ = ["read_yaml", "yaml_text"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -20,6 +20,9 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             line = self.peek_event().start_mark.line + 1
             raise RecipeError(f"line {line}: aliases (*name) are not read; write the value out.")
+        if getattr(self.peek_event(), "tag", None) is not None:
+            line = self.peek_event().start_mark.line + 1
+            raise RecipeError(f"line {line}: tags ({self.peek_event().tag}) are not read; write plain values.")
         return super().compose_node(parent, index)
 
 
@@ -30,7 +33,6 @@ for _tag, _pattern, _first in (
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", "-+0123456789"),
     ("float", r"^[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
-    ("merge", r"^<<$", "<"),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 _Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(loader.construct_scalar(node)))
@@ -56,8 +58,9 @@ def read_yaml(text: str) -> tuple[Any, dict[str, int]]:
     ({'subjects': ['01', 'no'], 'alpha': 1000.0}, {'subjects': 1, 'subjects.0': 1, 'subjects.1': 1, 'alpha': 2})
     """
     lines: dict[str, int] = {}
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             raise RecipeError("the file is empty.")
@@ -68,8 +71,12 @@ def read_yaml(text: str) -> tuple[Any, dict[str, int]]:
         raise RecipeError(f"{line}not YAML that can be read: {error.problem or error.context}.") from error
     except RecursionError as error:
         raise RecipeError("nested too deeply.") from error
+    except (yaml.YAMLError, ValueError) as error:
+        line = text[: getattr(error, "position", 0)].count("\n") + 1
+        raise RecipeError(f"line {line}: not YAML that can be read: {str(error).splitlines()[0][:100]}.") from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _note_lines(node: yaml.Node, prefix: str, lines: dict[str, int]) -> None:
@@ -88,3 +95,33 @@ def _note_lines(node: yaml.Node, prefix: str, lines: dict[str, int]) -> None:
                 raise RecipeError(f"line {lines[dotted]}: the key '{dotted}' stands here a second time.")
             seen.add(str(key.value))
             _note_lines(value, dotted, lines)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever this module, or a reader of YAML 1.1, would else take for something other than text."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *_Loader.yaml_implicit_resolvers.get(first, [])]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    # Between single quotes these are taken for the end of a line.
+    style = '"' if any(sign in text for sign in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def yaml_text(content: Any) -> str:
+    """Write plain mappings, lists and scalars so that `read_yaml` gives them back.
+
+    Examples
+    --------
+    >>> read_yaml(yaml_text({"subjects": ["01", "1e3"]}))[0]
+    {'subjects': ['01', '1e3']}
+    """
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)

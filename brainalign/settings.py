@@ -14,6 +14,10 @@ from brainalign.errors import RecipeError, nearest
 __all__ = ["SettingError", "check_keys", "checked_settings"]
 
 
+# No setting may be NaN or infinite: what compares with nothing, or is never reached, is not what was meant.
+CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
 class SettingError(RecipeError):
     """A RecipeError that knows the dotted key it is about, so that its line in a file can be found."""
 
@@ -58,11 +62,11 @@ def checked_settings(
         name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in parameters.items()
     }
-    model = create_model("Settings", __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
+    model = create_model("Settings", __config__=CONFIG, **fields)
     try:
-        checked = model.model_validate(dict(settings))
+        checked = model.model_validate({name: value for name, value in settings.items() if name not in known_too})
     except ValidationError as error:
-        raise _setting_error(error, where) from error
+        raise _setting_error(error, settings, where) from error
     return {name: getattr(checked, name) for name in parameters if name in settings}
 
 
@@ -73,16 +77,25 @@ def check_keys(settings: Mapping[Any, Any], known: Collection[str], where: str) 
             raise SettingError(f"{where}.{key}" if where else str(key), f"unknown key. {nearest(str(key), known)}")
 
 
-def _setting_error(error: ValidationError, where: str) -> SettingError:
+def _setting_error(error: ValidationError, settings: Mapping[str, Any], where: str) -> SettingError:
     """What is wrong with one setting; where a value fits none of several types, the type that it came nearest to."""
     worst = max(error.errors(include_url=False), key=lambda found: len(found["loc"]))
-    # Between the keys stand the names of types that were tried.
-    parts = [
-        str(part) for part in worst["loc"] if isinstance(part, int) or (str(part)[0].islower() and "[" not in part)
-    ]
-    key = ".".join((where, *parts) if where else parts)
+    key = ".".join((where, *_keys(worst, settings)) if where else _keys(worst, settings))
     if worst["type"] == "missing":
         return SettingError(key, "missing.")
     if worst["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return SettingError(key, "unknown key.")
     return SettingError(key, f"{worst['msg'][0].lower()}{worst['msg'][1:]}, not {str(worst['input'])[:80]!r}.")
+
+
+def _keys(found: Mapping[str, Any], settings: Any) -> list[str]:
+    """The keys of the settings that lead to an error; between them stand the names of types that were tried."""
+    keys, place, location = [], settings, list(found["loc"])
+    for number, part in enumerate(location):
+        inside = isinstance(place, Mapping) and part in place
+        if inside or (isinstance(place, (list, tuple)) and isinstance(part, int) and part < len(place)):
+            keys.append(str(part))
+            place = place[part]
+        elif found["type"] == "missing" and number == len(location) - 1:
+            keys.append(str(part))
+    return keys

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import uuid
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,28 +69,13 @@ class Store:
             If there is one that is damaged; it is put aside.
         """
         place = self._place(key)
-        record_path = place / "record.json"
-        if not record_path.exists():
+        if not (place / "record.json").exists():
             return None
-        damage = self._damage(place)
-        if damage is None:
-            record = json.loads(record_path.read_text(encoding="utf-8"))
-            # Mapped and copied on write: a reader may change its own numbers, never the stored ones.
-            arrays = {
-                name: np.load(place / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in record["arrays"]
-            }
-            return Entry(arrays, record["facts"])
-        aside = place.with_name(f"{place.name}.damaged.{os.getpid()}.{os.urandom(4).hex()}")
-        warnings.warn(
-            f"The stored result {place} is damaged ({damage}): put aside as {aside.name}, computed again.",
-            StoreWarning,
-            stacklevel=2,
-        )
         try:
-            place.rename(aside)
-        except OSError as error:
-            raise DataError(f"The damaged stored result {place} cannot be put aside: {error}. Remove it.") from error
-        return None
+            return _read(place)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            self._put_aside(place, str(error)[:200])
+            return None
 
     def put(self, key: str, arrays: Mapping[str, Floats], facts: Mapping[str, Any]) -> None:
         """Keep `arrays` and `facts` under `key`; where another writer was first, its entry stays.
@@ -100,37 +87,101 @@ class Store:
         """
         place = self._place(key)
         if (place / "record.json").exists():
+            _sweep(place)
             return
+        # Each writer has a folder of its own, so that no two make a mixture; the record says whose it is.
+        own = place / uuid.uuid4().hex
         try:
             listing = {}
             for name, values in arrays.items():
-                with atomic_path(place / f"{name}.npy") as part:
-                    np.save(part, np.ascontiguousarray(values), allow_pickle=False)
+                with atomic_path(own / f"{name}.npy") as part:
+                    np.save(part, np.asarray(values, order="C"), allow_pickle=False)
                     listing[name] = {"bytes": part.stat().st_size, "sha256": sha256_of_file(part)}
-            record = {"layout": LAYOUT, "key": key, "arrays": listing, "facts": dict(facts)}
+            # Through JSON first, so that the digest is of what a reader will find.
+            record = json.loads(json.dumps({"layout": LAYOUT, "key": key, "writer": own.name, "arrays": listing}))
+            record["facts"] = json.loads(json.dumps(dict(facts)))
             record["digest"] = digest_of(record)
-            with atomic_path(place / "record.json") as part:
+            with atomic_path(own / "record.json") as part:
                 part.write_text(json.dumps(record), encoding="utf-8")
+            if _claim(own / "record.json", place / "record.json"):
+                _sweep(place)
+            else:
+                shutil.rmtree(own, ignore_errors=True)
         except OSError as error:
+            shutil.rmtree(own, ignore_errors=True)
+            if (place / "record.json").exists():
+                return
+            reason = error.strerror or error
             raise DataError(
-                f"Cannot write the result {place}: {error.strerror}. Free some space or name another folder "
+                f"Cannot write the result {place}: {reason}. Free some space or name another folder "
                 "by BRAINALIGN_CACHE; what was stored before is untouched."
             ) from error
+
+    def _put_aside(self, place: Path, damage: str) -> None:
+        aside = place.with_name(f"{place.name}.damaged.{uuid.uuid4().hex[:8]}")
+        warnings.warn(
+            f"The stored result {place} is damaged ({damage}): put aside as {aside.name}, computed again.",
+            StoreWarning,
+            stacklevel=3,
+        )
+        try:
+            place.rename(aside)
+        except OSError as error:
+            raise DataError(f"The damaged stored result {place} cannot be put aside: {error}. Remove it.") from error
 
     def _place(self, key: str) -> Path:
         folder = self.folder or cache_folder("store")
         return folder / key[:2] / key
 
-    def _damage(self, place: Path) -> str | None:
-        """What is wrong with the entry at `place`; None where nothing is."""
-        try:
-            record = json.loads((place / "record.json").read_text(encoding="utf-8"))
-            if record.pop("digest") != digest_of(record) or record["key"] != place.name:
-                return "its record is not what was written"
-            for name, listed in record["arrays"].items():
-                path = place / f"{name}.npy"
-                if path.stat().st_size != listed["bytes"] or sha256_of_file(path) != listed["sha256"]:
-                    return f"{path.name} is not what was written"
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            return f"unreadable: {error}"
-        return None
+
+def _read(place: Path) -> Entry:
+    """The entry at `place`; raises one of the errors of damaged files where it is not what was written."""
+    record = json.loads((place / "record.json").read_text(encoding="utf-8"))
+    if record.pop("digest") != digest_of(record) or (record["key"], record["layout"]) != (place.name, LAYOUT):
+        raise ValueError("its record is not what was written")
+    arrays = {}
+    for name, listed in record["arrays"].items():
+        path = place / record["writer"] / f"{name}.npy"
+        if not path.is_file():
+            raise ValueError(f"{path.name} is missing")
+        if path.stat().st_size != listed["bytes"] or sha256_of_file(path) != listed["sha256"]:
+            raise ValueError(f"{path.name} is not what was written")
+        arrays[name] = _load(path)
+    return Entry(arrays, record["facts"])
+
+
+def _load(path: Path) -> Floats:
+    with path.open("rb") as stream:
+        if stream.read(6) != b"\x93NUMPY":
+            raise ValueError(f"{path.name} is no plain array")
+    # Mapped and copied on write: a reader may change its own numbers, never the stored ones.
+    return np.load(path, mmap_mode="c", allow_pickle=False)
+
+
+def _claim(own: Path, final: Path) -> bool:
+    """Give a written record its final name, unless another writer's has it; whether it was given."""
+    try:
+        os.link(own, final)
+    except FileExistsError:
+        return False
+    except OSError:
+        # No hard links on this file system: the last writer wins, which is as whole an entry as the first one's.
+        own.replace(final)
+    return True
+
+
+def _sweep(place: Path) -> None:
+    """Remove what writers that were killed, or came second, left beside a whole entry.
+
+    One that is still at work finds its folder gone and the entry there: it has come second, and that is all.
+    """
+    try:
+        writer = json.loads((place / "record.json").read_text(encoding="utf-8"))["writer"]
+        for other in place.iterdir():
+            if other.is_dir() and other.name != writer:
+                shutil.rmtree(other, ignore_errors=True)
+            elif other.name.startswith("."):
+                other.unlink(missing_ok=True)
+        (place / writer / "record.json").unlink(missing_ok=True)
+    except (OSError, ValueError, KeyError):
+        return  # the next reader finds what there is to find

@@ -151,15 +151,18 @@ def check_words(words: pd.DataFrame, where: str, row_names: Sequence[str] | None
     def name(row: int) -> str:
         return row_names[row] if row_names is not None else f"word {row + 1}"
 
-    onset = words["onset"].to_numpy(dtype=float)
-    duration = words["duration"].to_numpy(dtype=float)
+    for column in ("onset", "duration"):
+        if not pd.api.types.is_numeric_dtype(words[column]) or pd.api.types.is_complex_dtype(words[column]):
+            raise DataError(f"{where}: the column '{column}' is {words[column].dtype}, not numbers of seconds.")
+    onset = words["onset"].to_numpy(dtype=float, na_value=np.nan)
+    duration = words["duration"].to_numpy(dtype=float, na_value=np.nan)
     text = words["text"].astype(str).str.strip().to_numpy()
     for wrong, what in (
         (~np.isfinite(onset), "onset is missing or infinite"),
         (onset < 0, "onset is negative"),
         (~np.isfinite(duration), "duration is missing or infinite"),
         (duration < 0, "duration is negative"),
-        (np.r_[False, np.diff(onset) < 0], "onset is before the previous word's; sort the words by onset"),
+        (np.r_[False, onset[1:] < onset[:-1]], "onset is before the previous word's; sort the words by onset"),
         (words["text"].isna().to_numpy() | (text == ""), "text is empty"),
     ):
         if wrong.any():
@@ -216,7 +219,12 @@ class Recording:
         DataError
             If it does not have one column per target, or has no rows.
         """
-        response = np.asarray(self.read(), dtype=np.float32)
+        given = self.read()
+        if isinstance(given, np.ma.MaskedArray) or np.asarray(given).dtype.kind not in "fiub":
+            raise DataError(
+                f"{self}: the response is {np.asarray(given).dtype} or masked; expected plain real numbers."
+            )
+        response = np.asarray(given, dtype=np.float32)
         if response.ndim != 2 or response.shape[1] != len(self.targets) or len(response) == 0:
             raise DataError(f"{self}: the response has shape {response.shape}; expected (time, {len(self.targets)}).")
         return response

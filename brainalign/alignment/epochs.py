@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from brainalign.alignment.cleaning import ROUNDING
 from brainalign.errors import DataError, RecipeError
 from brainalign.types import Features, Finding, Floats, Recording, Stimulus
 
@@ -40,7 +41,7 @@ class Epochs:
 
     Examples
     --------
-    >>> Epochs(tmin_s=0.0, tmax_s=0.2, sfreq_hz=10.0).latencies_s.tolist()
+    >>> Epochs(tmin_s=0.0, tmax_s=0.2, sfreq_hz=10.0, band_hz=(0.5, 5.0)).latencies_s.tolist()
     [0.0, 0.1, 0.2]
     """
 
@@ -185,6 +186,6 @@ def _robust_scale(signal: Floats) -> Floats:
     low, median, high = np.percentile(signal, [25, 50, 75], axis=0)
     deviation = signal.std(axis=0)
     # Of a constant channel of size one, filtering leaves rounding, which would be blown up to noise of unit size.
-    constant = deviation <= 1e-10
-    spread = np.where(high - low > 1e-10, high - low, deviation)
+    constant = deviation <= ROUNDING
+    spread = np.where(high - low > ROUNDING, high - low, deviation)
     return np.where(constant, 0.0, (signal - median) / np.where(constant, 1.0, spread))

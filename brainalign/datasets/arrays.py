@@ -60,7 +60,7 @@ class Response:
         ``z``, ``kind`` and others.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     subject: str
     path: Path
@@ -92,7 +92,7 @@ class ResponseTemplate:
         As in `Response`.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     path: str
     subjects: tuple[str, ...]

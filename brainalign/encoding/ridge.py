@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -136,7 +137,7 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
             If there are too few samples for the inner folds.
         """
         X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
-        self._check_settings()
+        self.check_settings()
         targets = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
         if baseline is not None:
             baseline = _check_baseline(baseline, len(X))
@@ -177,6 +178,23 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
             raise ValueError(f"This encoder was fitted with {n_baseline} baseline columns: give predict the same.")
         return predicted if baseline is None else predicted + _check_baseline(baseline, len(X)) @ self.baseline_coef_
 
+    def check_settings(self) -> None:
+        """Raise a ValueError that names the first parameter with which nothing can be fitted."""
+        for name in ("alphas", "baseline_alphas"):
+            values = np.asarray(getattr(self, name), dtype=np.float64)
+            if values.ndim != 1 or len(values) == 0 or not np.all(np.isfinite(values) & (values > 0)):
+                raise ValueError(f"{name} must be positive and finite, at least one; got {getattr(self, name)!r}.")
+        if self.selection not in ("r2", "r"):
+            raise ValueError(f"selection must be 'r2' or 'r', not {self.selection!r}.")
+        if self.n_components is not None and self.n_components < 1:
+            raise ValueError(f"n_components must be at least 1, not {self.n_components}.")
+        # Text has a split method as well.
+        is_splitter = isinstance(self.inner_splits, Splitter) and not isinstance(self.inner_splits, str)
+        if not is_splitter and not (isinstance(self.inner_splits, Integral) and self.inner_splits >= 2):
+            raise ValueError(f"inner_splits must be a number of at least 2, or a splitter; not {self.inner_splits!r}.")
+        if self.gap < 0:
+            raise ValueError(f"gap cannot be negative; it is {self.gap}.")
+
     def factorise(self, X: Floats, groups: Any = None) -> Pieces:
         """The factorisations that `fit` needs of X (n, p) and its runs, to be shared among several fits."""
         X = np.asarray(X, dtype=np.float64)
@@ -192,16 +210,6 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         if groups is not None and len(np.unique(np.asarray(groups))) > 1:
             return WholeRuns(int(self.inner_splits))
         return ContiguousBlocks(int(self.inner_splits), self.gap)
-
-    def _check_settings(self) -> None:
-        for name in ("alphas", "baseline_alphas"):
-            values = np.asarray(getattr(self, name), dtype=np.float64)
-            if values.ndim != 1 or len(values) == 0 or not np.all(np.isfinite(values) & (values > 0)):
-                raise ValueError(f"{name} must be positive and finite, at least one; got {getattr(self, name)!r}.")
-        if self.selection not in ("r2", "r"):
-            raise ValueError(f"selection must be 'r2' or 'r', not {self.selection!r}.")
-        if self.n_components is not None and self.n_components < 1:
-            raise ValueError(f"n_components must be at least 1, not {self.n_components}.")
 
     def _fit_weights(self, factor: Factor, targets: Floats, baseline: Floats | None) -> None:
         """Set the coefficients, for all targets that share their penalties at once."""

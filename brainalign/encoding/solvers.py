@@ -27,8 +27,6 @@ from brainalign.types import Floats
 
 __all__ = ["Factor", "Standardiser", "factorise", "held_out_errors", "target_blocks", "weights"]
 
-# Directions whose singular value is below this share of the largest are rounding, not data.
-RANK_TOLERANCE = 1e-10
 # Doubles that the predictions of one block of targets may fill: 128 MB.
 BLOCK_SIZE = 2**24
 
@@ -98,9 +96,8 @@ def factorise(features: Floats, n_components: int | None = None) -> Factor:
     x = standardise(features)
     n, p = x.shape
     squares, vectors = np.linalg.eigh(x @ x.T if n <= p else x.T @ x)
-    keep = squares > (RANK_TOLERANCE**2) * max(squares[-1], 0.0)
-    # Rounding alone gives squares of this size, so that a tighter tolerance would keep directions that are not there.
-    keep &= squares > max(n, p) * np.finfo(np.float64).eps * max(squares[-1], 0.0)
+    # Rounding alone gives squares of this size: such directions are not in the data.
+    keep = squares > max(n, p) * np.finfo(np.float64).eps * max(squares[-1], 0.0)
     squares, vectors = squares[keep][::-1][:n_components], vectors[:, keep][:, ::-1][:, :n_components]
     s = np.sqrt(squares)
     if n <= p:

@@ -202,6 +202,9 @@ class Splits:
                 "Blocks need the samples of each run in the order of their times: a stimulus heard twice would "
                 "else be trained on once and tested on once."
             )
+        return ContiguousBlocks(self.n_splits, self.gap(groups, times_s, span_s))
+
+    def gap(self, groups: np.ndarray, times_s: Floats, span_s: float) -> int:
+        """The samples to leave out between blocks; parameters as for `splitter`."""
         gap_s = span_s if self.gap_s is None else self.gap_s
-        gap = max(gap_in_samples(times_s[groups == run], gap_s) for run in runs)
-        return ContiguousBlocks(self.n_splits, gap)
+        return max(gap_in_samples(times_s[groups == run], gap_s) for run in _runs_in_order(groups))

@@ -14,10 +14,10 @@ from brainalign.datasets import load_dataset
 from brainalign.errors import BrainalignWarning, DataError, UnreachableError
 from brainalign.files import digest_of, sha256_of_file
 from brainalign.pipeline.machine import describe_machine, peak_memory_mb, versions
-from brainalign.pipeline.results import open_scores, read_run, save_scores, write_json, write_yaml, yaml_text
+from brainalign.pipeline.results import open_scores, read_run, save_scores, write_json, write_yaml
 from brainalign.pipeline.score import CODE_VERSION, Progress, score_layers, stimulus_digest
 from brainalign.report import write_report, write_summary
-from brainalign.safe_yaml import read_yaml
+from brainalign.safe_yaml import read_yaml, yaml_text
 from brainalign.types import Dataset, Scores
 
 __all__ = ["Outcome", "Status", "report", "run", "status"]

@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 
 from brainalign.datasets import check_recording
-from brainalign.encoding import Splits
+from brainalign.encoding import RidgeEncoder, Splits
 from brainalign.encoding.cross_validation import cross_validate, target_status
 from brainalign.errors import DataError
 from brainalign.features import SOUND_ENVELOPE, Baseline, sound_envelope
@@ -86,7 +86,12 @@ def fit_unit(unit: Unit) -> UnitScores:
     baseline = _baseline(unit, runs, recordings)
     baseline = None if baseline is None else baseline[order]
 
-    score = partial(cross_validate, unit.encoder, responses=responses, groups=groups, splitter=splitter)
+    encoder = unit.encoder
+    if isinstance(encoder, RidgeEncoder):
+        # Where one run is all that is left to train on, it is cut into inner blocks, with the same gap between them.
+        gap = unit.splits.gap(groups, times, unit.aligner.span_s)
+        encoder = clone(encoder).set_params(gap=max(encoder.gap, gap))
+    score = partial(cross_validate, encoder, responses=responses, groups=groups, splitter=splitter)
     scores: dict[str, list[Floats]] = {}
     for design in _designs(runs, recordings, unit.features):
         alone, joint = score(features=design[order], baseline=baseline)

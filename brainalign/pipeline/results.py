@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-import yaml
 
 from brainalign.errors import DataError
 from brainalign.files import atomic_path, sha256_of_file
+from brainalign.safe_yaml import yaml_text
 from brainalign.types import Scores
 
 __all__ = ["open_scores", "read_run", "save_scores", "write_json", "write_yaml"]
@@ -66,11 +66,6 @@ def write_yaml(content: dict[str, Any], path: Path) -> None:
     """Write YAML for people to read, whole or not at all."""
     with atomic_path(path) as part:
         part.write_text(yaml_text(content), encoding="utf-8")
-
-
-def yaml_text(content: dict[str, Any]) -> str:
-    """YAML text of plain mappings, lists and scalars."""
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from brainalign.types import WORD_COLUMNS, Aligner, Dataset, Extractor, Features
 __all__ = ["Progress", "score_layers", "stimulus_digest"]
 
 # Raised when the same settings and data would give other numbers than before.
-CODE_VERSION = 3
+CODE_VERSION = 4
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
