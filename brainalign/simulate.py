@@ -154,7 +154,7 @@ def simulate_fmri(
     ... )
     >>> data = simulate_fmri({"story": stimulus}, {"story": ToyModel(n_layers=2).extract(stimulus)}, truth, ["s1"])
     >>> data.recordings()[0].response().shape
-    (71, 1)
+    (70, 1)
     """
     clock = Clock(tr_s)
     recordings = []
