@@ -7,7 +7,7 @@ any features of any stimuli; `Simulated` is the dataset of that kind that needs 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,6 +31,7 @@ __all__ = ["InMemory", "Simulated", "simulate_fmri", "simulate_meg", "words_from
 FMRI_NOISE_AUTOCORRELATION = 0.5
 MEG_NOISE_AUTOCORRELATION = 0.9
 RESPONSE_WIDTH_S = 0.04
+TITLES = {"fmri": "fMRI", "meg": "MEG"}
 
 
 @dataclass(eq=False)
@@ -157,20 +158,16 @@ def simulate_fmri(
     (70, 1)
     """
     clock = Clock(tr_s)
-    recordings = []
-    for number, subject in enumerate(subjects):
-        weights = _weights(features, truth, np.random.default_rng([seed, number, 0]))
-        for run, (stimulus_id, stimulus) in enumerate(stimuli.items()):
-            space = features[stimulus_id]
-            n_volumes = int(np.ceil((stimulus.duration_s + 20.0) / tr_s))
-            place = resampling_matrix(space.onset_s, space.duration_s, clock, n_volumes, "hrf")
-            signal = np.stack([place @ drive for drive in _drives(space, truth, weights)], axis=1)
-            rate = place.sum(axis=1, keepdims=True)
-            random = np.random.default_rng([seed, number, run, 1])
-            noise = _autoregressive(signal.shape, FMRI_NOISE_AUTOCORRELATION, random)
-            response = _mix([(signal, truth["explained_variance"]), (rate, truth["rate_variance"])], noise)
-            recordings.append(_recording(subject, stimulus_id, "fmri", clock, 0.0, truth, response, seed))
-    return InMemory("simulated", "Simulated fMRI with planted layers", "fmri", dict(stimuli), tuple(recordings))
+
+    def respond(stimulus: Stimulus, space: Features, weights: Floats, random: np.random.Generator) -> Floats:
+        n_volumes = int(np.ceil((stimulus.duration_s + 20.0) / tr_s))
+        place = resampling_matrix(space.onset_s, space.duration_s, clock, n_volumes, "hrf")
+        signal = np.stack([place @ drive for drive in _drives(space, truth, weights)], axis=1)
+        rate = place.sum(axis=1, keepdims=True)
+        noise = _autoregressive(signal.shape, FMRI_NOISE_AUTOCORRELATION, random)
+        return _mix([(signal, truth["explained_variance"]), (rate, truth["rate_variance"])], noise)
+
+    return _simulate("fmri", stimuli, features, truth, subjects, clock, 0.0, seed, respond)
 
 
 def simulate_meg(
@@ -205,21 +202,43 @@ def simulate_meg(
     """
     lead_s = 1.0
     clock = Clock(1.0 / sfreq_hz)
+
+    def respond(stimulus: Stimulus, space: Features, weights: Floats, random: np.random.Generator) -> Floats:
+        n_times = int(np.ceil((stimulus.duration_s + 2 * lead_s) * sfreq_hz))
+        latencies = truth["planted_latency"].to_numpy(dtype=float)
+        drives = _drives(space, truth, weights)
+        bumps = [
+            _bumps(lead_s + space.onset_s + latency_s, drive, clock, n_times)
+            for latency_s, drive in zip(latencies, drives, strict=True)
+        ]
+        signal = np.stack(bumps, axis=1)
+        noise = _autoregressive(signal.shape, MEG_NOISE_AUTOCORRELATION, random)
+        return _mix([(signal, truth["explained_variance"])], noise)
+
+    return _simulate("meg", stimuli, features, truth, subjects, clock, lead_s, seed, respond)
+
+
+def _simulate(
+    modality: Modality,
+    stimuli: Mapping[str, Stimulus],
+    features: Mapping[str, Features],
+    truth: pd.DataFrame,
+    subjects: Sequence[str],
+    clock: Clock,
+    offset_s: float,
+    seed: int,
+    respond: Callable[[Stimulus, Features, Floats, np.random.Generator], Floats],
+) -> InMemory:
+    """Every subject's recording of every stimulus; each subject has weights of its own, each recording its noise."""
     recordings = []
     for number, subject in enumerate(subjects):
         weights = _weights(features, truth, np.random.default_rng([seed, number, 0]))
         for run, (stimulus_id, stimulus) in enumerate(stimuli.items()):
-            space = features[stimulus_id]
-            n_times = int(np.ceil((stimulus.duration_s + 2 * lead_s) * sfreq_hz))
-            signal = np.zeros((n_times, len(truth)))
-            for target, drive in enumerate(_drives(space, truth, weights)):
-                centre = lead_s + space.onset_s + float(truth["planted_latency"].iloc[target])
-                signal[:, target] = _bumps(centre, drive, clock, n_times)
             random = np.random.default_rng([seed, number, run, 1])
-            noise = _autoregressive(signal.shape, MEG_NOISE_AUTOCORRELATION, random)
-            response = _mix([(signal, truth["explained_variance"])], noise)
-            recordings.append(_recording(subject, stimulus_id, "meg", clock, lead_s, truth, response, seed))
-    return InMemory("simulated", "Simulated MEG with planted layers", "meg", dict(stimuli), tuple(recordings))
+            response = respond(stimulus, features[stimulus_id], weights, random)
+            recordings.append(_recording(subject, stimulus_id, modality, clock, offset_s, truth, response, seed))
+    title = f"Simulated {TITLES[modality]} with planted layers"
+    return InMemory("simulated", title, modality, dict(stimuli), tuple(recordings))
 
 
 class Simulated(Dataset):
@@ -276,7 +295,7 @@ class Simulated(Dataset):
         self.modality: Modality = modality
         manifest = read_manifest("simulated")
         self.citation, self.licence = manifest.citation, manifest.licence
-        self.title = f"Simulated {'fMRI' if modality == 'fmri' else 'MEG'} with planted layers"
+        self.title = f"Simulated {TITLES[modality]} with planted layers"
         self._everyone = everyone
         self._subjects = subjects or everyone
         self._text = (root or Path()) / text if text is not None else None

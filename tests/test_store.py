@@ -198,6 +198,28 @@ def test_facts_that_json_cannot_hold_are_an_error_and_no_entry(store):
     assert store.get(KEY) is None
 
 
+@pytest.mark.parametrize(
+    ("last", "facts", "error"),
+    [
+        (np.array([None], dtype=object), {}, ValueError),
+        (np.zeros(3), {"a": object()}, TypeError),
+        (KeyboardInterrupt, {}, KeyboardInterrupt),
+    ],
+    ids=["objects", "facts", "interrupted"],
+)
+def test_whatever_stops_a_writer_nothing_of_its_entry_stays(store, last, facts, error):
+    def stop() -> None:
+        if last is KeyboardInterrupt:
+            raise KeyboardInterrupt
+
+    # The first array is on the disk by then, and may be gigabytes.
+    arrays = Interrupted({"first": np.zeros(1000), "last": last}, stop)
+    with pytest.raises(error):
+        store.put(KEY, arrays, facts)
+    assert store.get(KEY) is None
+    assert files_in(store.folder) == []
+
+
 # Damage
 
 
@@ -295,6 +317,22 @@ def test_what_was_damaged_is_kept_for_whoever_wants_to_look(store):
     with pytest.warns(StoreWarning, match="put aside as"):
         store.get(KEY)
     assert [path.read_bytes() for path in files_in(store.folder) if path.name == "r.npy"] == [b"damaged"]
+
+
+def test_two_readers_of_one_damaged_entry_both_find_none(store, monkeypatch):
+    store.put(KEY, arrays_of(), FACTS)
+    record_of(store).write_text("damaged")
+    warned = []
+
+    def overtaken(message: str, category: type[Warning], stacklevel: int) -> None:
+        warned.append(category)
+        if len(warned) == 1:
+            # While this reader warns, another puts the entry aside.
+            assert store.get(KEY) is None
+
+    monkeypatch.setattr(warnings, "warn", overtaken)
+    assert store.get(KEY) is None
+    assert warned == [StoreWarning, StoreWarning]
 
 
 def test_an_entry_moved_under_another_key_is_not_believed(store):

@@ -1,4 +1,4 @@
-"""Progress bars on stderr, one for each thing that is being done."""
+"""Progress on stderr: a bar for each thing that is being done, or a line in a log."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ __all__ = ["Bars"]
 
 
 class Bars:
-    """A progress callback that draws a bar; draws none if `quiet`, or if stderr is not a terminal."""
+    """A progress callback that draws bars; where stderr is no terminal it writes a line per thing begun instead.
+
+    Parameters
+    ----------
+    quiet : bool
+        Show nothing.
+    """
 
     def __init__(self, quiet: bool) -> None:
-        self._disable = True if quiet else not sys.stderr.isatty()
+        self._quiet = quiet
+        self._draws = sys.stderr.isatty() and not quiet
         self._bar: tqdm | None = None
         self._what = ""
 
@@ -31,8 +38,10 @@ class Bars:
         """Show that `done` of `total` of `what` is done."""
         if self._bar is None or what != self._what:
             self._close()
-            self._bar = tqdm(desc=what, total=total, initial=done, disable=self._disable, leave=True)
+            self._bar = tqdm(desc=what, total=total, initial=done, disable=not self._draws, leave=True)
             self._what = what
+            if not self._draws and not self._quiet and done < total:
+                print(f"{what} ({done} of {total} done) ...", file=sys.stderr, flush=True)
         self._bar.update(done - self._bar.n)
 
     def _close(self) -> None:

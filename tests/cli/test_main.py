@@ -221,9 +221,16 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_progress_bars_stay_away_from_logs(study: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_log_gets_lines_in_place_of_bars(study: Path, capsys: pytest.CaptureFixture) -> None:
     assert leave("run", "recipe.yaml", "--jobs", "1") == 0
-    assert "%|" not in capsys.readouterr().err
+    log = capsys.readouterr().err
+    assert "%|" not in log
+    assert "fit ToyModel (0 of 1 done) ..." in log.splitlines()
+
+
+def test_quiet_is_quiet(study: Path, capsys: pytest.CaptureFixture) -> None:
+    assert leave("run", "recipe.yaml", "--jobs", "1", "--quiet") == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_long_messages_are_cut_to_three_lines() -> None:
