@@ -91,6 +91,7 @@ class Store:
             return
         # Each writer has a folder of its own, so that no two make a mixture; the record says whose it is.
         own = place / uuid.uuid4().hex
+        claimed = False
         try:
             listing = {}
             for name, values in arrays.items():
@@ -103,12 +104,8 @@ class Store:
             record["digest"] = digest_of(record)
             with atomic_path(own / "record.json") as part:
                 part.write_text(json.dumps(record), encoding="utf-8")
-            if _claim(own / "record.json", place / "record.json"):
-                _sweep(place)
-            else:
-                shutil.rmtree(own, ignore_errors=True)
+            claimed = _claim(own / "record.json", place / "record.json")
         except OSError as error:
-            shutil.rmtree(own, ignore_errors=True)
             if (place / "record.json").exists():
                 return
             reason = error.strerror or error
@@ -116,6 +113,11 @@ class Store:
                 f"Cannot write the result {place}: {reason}. Free some space or name another folder "
                 "by BRAINALIGN_CACHE; what was stored before is untouched."
             ) from error
+        finally:
+            # Whatever stopped it, and be it the user: what no record names only fills the disk.
+            if not claimed:
+                shutil.rmtree(own, ignore_errors=True)
+        _sweep(place)
 
     def _put_aside(self, place: Path, damage: str) -> None:
         aside = place.with_name(f"{place.name}.damaged.{uuid.uuid4().hex[:8]}")
@@ -126,6 +128,8 @@ class Store:
         )
         try:
             place.rename(aside)
+        except FileNotFoundError:
+            return  # another reader was first
         except OSError as error:
             raise DataError(f"The damaged stored result {place} cannot be put aside: {error}. Remove it.") from error
 
