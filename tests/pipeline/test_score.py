@@ -124,7 +124,7 @@ def test_processes_side_by_side_give_the_same_bits(fmri: InMemory) -> None:
 
 def test_a_damaged_stored_fit_is_found_and_done_again(fmri: InMemory, own_cache: object) -> None:
     first = score_layers(fmri, TOY)
-    arrays = sorted(own_cache.glob("store/*/*/r.npy"))
+    arrays = sorted(own_cache.glob("store/*/*/*/r.npy"))
     assert len(arrays) == 3
     content = bytearray(arrays[0].read_bytes())
     content[-5] ^= 1
