@@ -10,7 +10,7 @@ from typing import Any
 
 from brainalign.files import cache_folder
 
-__all__ = ["allowed_cpus", "describe_machine", "peak_memory_mb", "versions"]
+__all__ = ["allowed_cpus", "describe_machine", "peak_memory_mb", "reachable", "versions"]
 
 LIBRARIES = (
     "brainalign",
@@ -29,8 +29,6 @@ LIBRARIES = (
 OPTIONAL = {
     "gguf": "language models as GGUF files (the demo): pip install 'brainalign[demo]'",
     "accelerate": "language models as GGUF files (the demo): pip install 'brainalign[demo]'",
-    "submitit": "jobs on Slurm: pip install 'brainalign[slurm]'",
-    "distributed": "jobs on a Dask cluster: pip install 'brainalign[dask]'",
 }
 
 
@@ -84,11 +82,34 @@ def describe_machine() -> dict[str, Any]:
         "memory_free_gb": round(psutil.virtual_memory().available / 1e9, 1),
         "gpu": _gpu(),
         "blas": blas,
-        "offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
         "cache": str(cache_folder()),
         "mirror": os.environ.get("BRAINALIGN_MIRROR"),
         "missing": {name: purpose for name, purpose in OPTIONAL.items() if util.find_spec(name) is None},
     }
+
+
+def reachable(timeout_s: float = 3.0) -> dict[str, bool]:
+    """Whether the sources of data sets and the hub of models answer from here, by name."""
+    from huggingface_hub import constants
+
+    from brainalign.manifests import list_manifests, read_manifest
+
+    sources = {f"data set {name}": read_manifest(name).source for name in list_manifests()}
+    sources["model hub"] = None if constants.HF_HUB_OFFLINE else constants.ENDPOINT
+    return {name: _answers(url, timeout_s) for name, url in sources.items() if url or name == "model hub"}
+
+
+def _answers(url: str | None, timeout_s: float) -> bool:
+    import requests
+
+    if url is None:
+        return False
+    try:
+        # Any answer will do, also that there is nothing under this address.
+        requests.head(url, timeout=timeout_s, allow_redirects=False)
+    except requests.RequestException:
+        return False
+    return True
 
 
 def _gpu() -> str | None:

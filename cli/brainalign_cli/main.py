@@ -133,12 +133,16 @@ def report(folder: str) -> None:
 def doctor() -> None:
     """Say what this machine has, and what is missing for what."""
     from brainalign.pipeline import describe_machine
-    from brainalign.pipeline.machine import versions
+    from brainalign.pipeline.machine import reachable, versions
 
     machine = describe_machine()
     missing = machine.pop("missing")
     for name, value in machine.items():
         click.echo(f"{name:<15} {', '.join(value) if isinstance(value, list) else 'none' if value is None else value}")
+    for name, answers in reachable().items():
+        click.echo(
+            f"{'online' if answers else 'offline':<15} {name}{'' if answers else ' cannot be reached from here'}"
+        )
     click.echo(f"{'versions':<15} " + ", ".join(f"{name} {version}" for name, version in versions().items()))
     for name, purpose in missing.items():
         click.echo(f"{'missing':<15} {name}: {purpose}")

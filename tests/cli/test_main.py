@@ -194,10 +194,20 @@ def test_list_recipes_and_doctor_answer(capsys: pytest.CaptureFixture) -> None:
     assert "CC BY 4.0" in listed
     assert leave("recipes") == 0
     assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"demo", "simulated", "simulated-meg"}
+
+
+def test_the_doctor_says_what_there_is_and_what_cannot_be_reached(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brainalign.pipeline.machine._answers", lambda url, _: url is not None and "hub" in url)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     assert leave("doctor") == 0
     said = capsys.readouterr().out
-    for word in ("cpus", "memory_gb", "gpu", "blas", "offline", "cache", "missing"):
+    for word in ("cpus", "memory_gb", "gpu", "blas", "cache", "missing", "versions"):
         assert word in said
+    assert "offline         data set alice cannot be reached from here" in said
+    assert "online          model hub" in said
 
 
 def test_a_dataset_is_fetched_from_a_mirror(
