@@ -199,7 +199,7 @@ def test_list_recipes_and_doctor_answer(capsys: pytest.CaptureFixture) -> None:
 def test_the_doctor_says_what_there_is_and_what_cannot_be_reached(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("brainalign.pipeline.machine._answers", lambda url, _: url is not None and "hub" in url)
+    monkeypatch.setattr("brainalign.pipeline.machine._answers", lambda url, _: url == "https://hub.invalid")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     assert leave("doctor") == 0
