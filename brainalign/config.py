@@ -6,7 +6,7 @@ against, so that no option is written down twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.resources import files
@@ -104,8 +104,11 @@ def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
     if name_or_path in list_recipes() and not _is_file(path):
         path = _shipped() / f"{name_or_path}.yaml"
     elif not _is_file(path):
+        if _holds(path, Path.is_dir):
+            names = ", ".join(list_recipes())
+            raise RecipeError(f"'{name_or_path}' is a folder; name a recipe in it, or one of those shipped: {names}.")
         what = "file" if path.suffix in (".yaml", ".yml") or len(path.parts) > 1 else "recipe"
-        raise RecipeError(f"There is no {what} '{name_or_path}'. Shipped recipes: {nearest(path.stem, list_recipes())}")
+        raise RecipeError(f"There is no {what} '{name_or_path}'. Among recipes: {nearest(path.stem, list_recipes())}")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -124,9 +127,13 @@ def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether there is such a file; there is none whose name no file can have."""
+    return _holds(path, Path.is_file)
+
+
+def _holds(path: Path, what: Callable[[Path], bool]) -> bool:
+    """Whether there is such a file or folder; there is none under a name that none can have."""
     try:
-        return path.is_file()
+        return what(path)
     except (OSError, ValueError):
         return False
 
@@ -282,7 +289,8 @@ def _dataset(settings: Mapping[str, Any], folder: Path | None) -> tuple[Manifest
         manifest = read_manifest(settings["name"])
     options = {key: value for key, value in settings.items() if key not in ("name", "subjects")}
     if manifest.facts.get("root") == "recipe" and folder is not None:
-        options.setdefault("root", str(folder))
+        # Absolute, so that the recipe written beside the results can be run again from anywhere.
+        options["root"] = str((folder / str(options.get("root", "."))).resolve())
     return manifest, checked_settings(
         find(manifest.loader, DATASETS, "loader"), options, "dataset", ("name", "subjects")
     )
@@ -299,7 +307,7 @@ def _stage(entry: Any, table: Mapping[str, str], where: str, what: str) -> Any:
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise SettingError(where, f"must be 'key: value' pairs, not {value!r}.")
+        raise SettingError(where, f"must be 'key: value' pairs, not {repr(value)[:60]}.")
     return value
 
 
@@ -311,7 +319,7 @@ def _section(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _text(content: Mapping[str, Any], key: str) -> str:
     value = content.get(key)
     if isinstance(value, (list, Mapping)):
-        raise SettingError(key, f"must be text, not {value!r}.")
+        raise SettingError(key, f"must be text, not {repr(value)[:60]}.")
     return "" if value is None else str(value)
 
 
@@ -341,7 +349,7 @@ def _names(value: Any, word: str, where: str) -> Any:
     if value == word:
         return word
     if not isinstance(value, list) or not all(isinstance(name, (str, int)) for name in value):
-        raise SettingError(where, f"must be '{word}' or a list of names, not {value!r}.")
+        raise SettingError(where, f"must be '{word}' or a list of names, not {repr(value)[:60]}.")
     names = tuple(str(name) for name in value)
     twice = [name for name in names if names.count(name) > 1]
     if twice:

@@ -3,7 +3,7 @@
 #
 # How well does each layer of a language model predict the brains of people who listen to the first chapter of *Alice
 # in Wonderland*? The data are real: fMRI of six regions of the language network (Brennan et al., 2016). The model is
-# SmolLM2-135M, which comes as a file inside a Python package, so that nothing but the package index is needed.
+# SmolLM2-135M-Instruct in 4 bits, which comes as a file inside a Python package.
 #
 # The same as a command: `brainalign run demo`.
 

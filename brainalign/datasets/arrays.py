@@ -437,5 +437,6 @@ def _check_words_fit(recording: Recording, n_rows: int, stimulus: Stimulus, path
         raise DataError(
             f"{path}: {len(past)} of {len(onset_s)} words begin after the response of {recording} has ended, "
             f"at {end_s:g} s of the stimulus; the first is '{word['text']}' at {word['onset']:g} s.\n"
-            "Look at tr_s or rate_hz, t0_s and offset_s, or remove these words."
+            "Look at tr_s or rate_hz, t0_s and offset_s, or remove these words"
+            + ("; or is the array transposed? It must be time x target." if n_rows < len(recording.targets) else ".")
         )

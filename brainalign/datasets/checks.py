@@ -12,6 +12,8 @@ __all__ = ["check_recording", "looks_like_milliseconds", "response_end_s"]
 
 # Names listed before the rest is only counted.
 LISTED = 5
+# After the last word most recordings go on for ten to thirty seconds.
+LONG_SILENCE_S = 40.0
 
 
 def check_recording(recording: Recording, response: Floats, stimulus: Stimulus | None = None) -> list[Finding]:
@@ -79,11 +81,13 @@ def _check_response(recording: Recording, response: Floats) -> list[Finding]:
     findings = []
     if nonfinite.any():
         bad = [f"{names[i]} ({n_bad[i]} rows)" for i in np.flatnonzero(nonfinite)]
-        message = f"{len(bad)} of {len(names)} targets hold NaN or infinite values: {_abbreviate(bad)}."
+        message = f"{len(bad)} of {len(names)} targets hold NaN or infinite values: {_abbreviate(bad)}. "
+        message += "Each is undefined for this subject if such a row is used."
         findings.append(Finding("nonfinite-target", where, message))
     if constant.any():
         bad = [names[i] for i in np.flatnonzero(constant)]
-        message = f"{len(bad)} of {len(names)} targets are constant: {_abbreviate(bad)}."
+        message = f"{len(bad)} of {len(names)} targets are constant: {_abbreviate(bad)}. "
+        message += "Each has no score where this run is held out."
         findings.append(Finding("constant-target", where, message))
     return findings
 
@@ -105,12 +109,21 @@ def _check_times(recording: Recording, n_rows: int, stimulus: Stimulus) -> list[
         return [Finding("milliseconds", where, message)]
     past = int(np.count_nonzero(onset_s >= end_s))
     if past == 0:
-        return []
+        return _check_end(end_s, stimulus, where)
     message = (
         f"{past} of {len(onset_s)} words ({past / len(onset_s):.1%}) begin after the response ends, at {end_s:g} s; "
         "nothing was recorded of them."
     )
     return [Finding("words-past-end", where, message)]
+
+
+def _check_end(end_s: float, stimulus: Stimulus, where: str) -> list[Finding]:
+    """Whether the response goes on so long after the last word that its clock may be wrong."""
+    left_s = end_s - stimulus.duration_s
+    if left_s <= LONG_SILENCE_S:
+        return []
+    message = f"the response lasts {left_s:.0f} s longer than the words; if that is not so, look at tr_s or rate_hz."
+    return [Finding("words-end-early", where, message)]
 
 
 def _abbreviate(names: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ __all__ = ["LanguageModel"]
 Pooling = Literal["mean", "last", "first", "sum"]
 
 # Raised whenever the same settings and weights would give other values.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 # Bounds the memory of one pass: all layers' states of so many tokens are there at once (or of one window, if longer).
 TOKENS_PER_PASS = 2048
@@ -186,6 +186,7 @@ class LanguageModel:
                 "pooling": self.pooling,
                 "begin_of_text": model.tokenizer.bos_token,
                 "n_tokens": len(ids),
+                "layer_index": list(layers),
                 "last_layer": model.n_layers - 1,
                 "last_layer_is": "the model's last hidden state, after the final norm in most causal models",
             },

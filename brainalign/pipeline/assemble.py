@@ -107,12 +107,13 @@ def _worst(status: np.ndarray) -> np.ndarray:
     return np.where(bad.any(axis=1), status[np.arange(len(status)), bad.argmax(axis=1)], "ok")
 
 
-def _layer_coords(results: Sequence[tuple[str, tuple[str, ...], Any, Any]]) -> dict[str, Any]:
-    rows = [
-        (space, name, index, index / max(len(layers) - 1, 1))
-        for space, layers, _, _ in results
-        for index, name in enumerate(layers)
-    ]
+def _layer_coords(results: Sequence[tuple[str, tuple[str, ...], Mapping[str, Any], Any]]) -> dict[str, Any]:
+    """Name, number and depth of every layer; where a model says which layers were taken, by its own counting."""
+    rows = []
+    for space, layers, metadata, _ in results:
+        numbers = metadata.get("layer_index", range(len(layers)))
+        last = max(metadata.get("last_layer", len(layers) - 1), 1)
+        rows += [(space, name, number, number / last) for name, number in zip(layers, numbers, strict=True)]
     table = pd.DataFrame(rows, columns=["feature_space", "layer_name", "layer_index", "depth"])
     return {str(column): ("layer", table[column].to_numpy()) for column in table}
 

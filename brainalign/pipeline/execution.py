@@ -23,6 +23,10 @@ from brainalign.types import Dataset, Scores
 __all__ = ["Outcome", "Status", "report", "run", "status"]
 
 
+# How the notice begins that another recipe was run than the one asked for.
+REPLACED = "NOT WHAT WAS ASKED FOR"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What `run` did: the folder, the scores, notices for the user, and whether anything had to be computed."""
@@ -42,6 +46,7 @@ def run(
     out: str | Path,
     n_jobs: int = 1,
     progress: Progress = _silent,
+    overwrite: bool = False,
 ) -> Outcome:
     """Do what a recipe says and write its result folder; what is already there is not done again.
 
@@ -55,6 +60,8 @@ def run(
         Processes that fit subjects side by side.
     progress : callable
         Told what is being done, how much of it is done, and how much there is.
+    overwrite : bool
+        Whether the result of another recipe in that folder may be replaced.
 
     Returns
     -------
@@ -71,16 +78,31 @@ def run(
     finished = _finished(recipe, folder)
     if finished is not None:
         return finished
+    if not overwrite:
+        _check_same_recipe(recipe, folder)
     try:
         return _run(recipe, folder, n_jobs, progress, ())
     except UnreachableError as error:
         if recipe.fallback is None:
             raise
         notice = (
-            f"NOT WHAT WAS ASKED FOR. '{recipe.title}' could not be run: {error} "
-            f"What follows is the recipe '{recipe.fallback}' in its place."
+            f"{REPLACED}, but the recipe '{recipe.fallback}' in its place. '{recipe.title}' needs data or "
+            f"a model that cannot be reached from here; run it again when they can. {error}"
         )
         return _run(load_recipe(recipe.fallback), folder, n_jobs, progress, (notice,))
+
+
+def _check_same_recipe(recipe: Recipe, folder: Path) -> None:
+    """Raise a DataError if the folder holds, or is about to hold, what another recipe gives."""
+    path, record = folder / "recipe.yaml", read_run(folder)
+    replaced = record is not None and any(notice.startswith(REPLACED) for notice in record["notices"])
+    if not path.is_file() or replaced or path.read_text(encoding="utf-8") == yaml_text(resolved(recipe)):
+        return
+    title = read_yaml(path.read_text(encoding="utf-8"))[0].get("title", "untitled")
+    raise DataError(
+        f"{folder} belongs to another recipe, '{title}': name another folder with --out, or replace what it holds with "
+        "--overwrite."
+    )
 
 
 def _run(recipe: Recipe, folder: Path, n_jobs: int, progress: Progress, notices: tuple[str, ...]) -> Outcome:
@@ -158,12 +180,19 @@ class Status:
 def status(folder: str | Path) -> Status:
     """Look at a result folder.
 
+    Raises
+    ------
+    DataError
+        If there is no such folder.
+
     Examples
     --------
-    >>> status("no/such/folder").state
+    >>> status(".").state
     'nothing'
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}.")
     recipe, record = folder / "recipe.yaml", read_run(folder)
     if not recipe.is_file():
         return Status("nothing")

@@ -17,7 +17,7 @@ from brainalign.errors import DataError
 from brainalign.features import SOUND_ENVELOPE, Baseline, sound_envelope
 from brainalign.types import AlignedRun, Aligner, Features, Finding, Floats, Recording, Stimulus
 
-__all__ = ["BASELINE_OF_WORDS", "Unit", "UnitScores", "baseline_names", "fit_unit"]
+__all__ = ["BASELINE_OF_WORDS", "Unit", "UnitScores", "baseline_names", "check_baseline", "fit_unit"]
 
 # Bytes of aligned features held at once: layers beyond are placed in a second pass.
 LAYERS_AT_ONCE = 512 * 2**20
@@ -63,6 +63,16 @@ def baseline_names(modality: str, recordings: Sequence[Recording], stimuli: Mapp
     return (*words, SOUND_ENVELOPE) if has_sound and recordings else words
 
 
+def check_baseline(names: Sequence[str], recordings: Sequence[Recording], stimuli: Mapping[str, Stimulus]) -> None:
+    """Raise a DataError if `names` asks for sound where there is none, before anything is computed."""
+    for recording in recordings if SOUND_ENVELOPE in names else ():
+        if not _has_sound(recording, stimuli[recording.stimulus]):
+            raise DataError(
+                f"{recording}: the baseline names {SOUND_ENVELOPE}, but stimulus '{recording.stimulus}' comes without "
+                "sound; leave it out of the baseline, or give the sound."
+            )
+
+
 def _has_sound(recording: Recording, stimulus: Stimulus) -> bool:
     return stimulus.audio is not None or SOUND_ENVELOPE in recording.regressors()
 
@@ -73,7 +83,7 @@ def fit_unit(unit: Unit) -> UnitScores:
     Raises
     ------
     DataError
-        If there are too few samples or runs, or the baseline asks for sound where there is none.
+        If there are too few samples or runs.
     """
     recordings, findings = _usable(unit.recordings, unit.stimuli)
     if not recordings:
@@ -178,9 +188,4 @@ def _envelope(run: AlignedRun, recording: Recording, stimulus: Stimulus) -> Floa
     given = run.regressors()
     if SOUND_ENVELOPE in given:
         return given[[SOUND_ENVELOPE]].to_numpy(dtype=np.float64)
-    if stimulus.audio is None:
-        raise DataError(
-            f"{recording}: the baseline names {SOUND_ENVELOPE}, but stimulus '{stimulus.id}' comes without sound; "
-            "leave it out of the baseline."
-        )
     return run.place(sound_envelope(stimulus))[0]

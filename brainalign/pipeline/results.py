@@ -49,8 +49,9 @@ def open_scores(path: str | Path) -> Scores:
     try:
         with xr.open_dataset(path, engine="h5netcdf") as file:
             plain = file.load()
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: cannot be read as scores: {error}. Remove it and run again.") from error
+    except Exception as error:  # damaged HDF5 raises whatever the library trips over
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise DataError(f"{path}: cannot be read as scores ({reason}). Remove it and run again.") from error
     scores = Scores(plain.data_vars, coords=plain.coords)
     scores.attrs = {name: json.loads(value) if name in NESTED else value for name, value in plain.attrs.items()}
     return scores

@@ -13,10 +13,10 @@ from sklearn.base import BaseEstimator
 
 from brainalign.config import ALIGNMENT_OF, settings_of
 from brainalign.encoding import RidgeEncoder, Splits
-from brainalign.errors import DataError, DataWarning, FitWarning
+from brainalign.errors import DataError, DataWarning, FitWarning, RecipeError
 from brainalign.files import digest_of
 from brainalign.pipeline.assemble import assemble
-from brainalign.pipeline.fit import Unit, UnitScores, baseline_names, fit_unit
+from brainalign.pipeline.fit import Unit, UnitScores, baseline_names, check_baseline, fit_unit
 from brainalign.registry import ALIGNMENTS, find
 from brainalign.store import Store
 from brainalign.types import WORD_COLUMNS, Aligner, Dataset, Extractor, Features, Finding, Recording, Scores, Stimulus
@@ -93,12 +93,16 @@ def score_layers(
     >>> dict(scores.r.sizes)
     {'layer': 3, 'fold': 3, 'target': 4}
     """
-    spaces = list(features) if isinstance(features, Sequence) else [features]
+    spaces = list(features) if isinstance(features, Sequence) and not isinstance(features, str) else [features]
+    for space in spaces:
+        if not hasattr(space, "extract"):
+            raise RecipeError(f"features are stages such as LanguageModel('gpt2'), not {space!r}.")
     recordings = data.recordings()
     if not recordings:
         raise DataError(f"Dataset '{data.name}' has no recordings of the subjects chosen.")
     stimuli = {recording.stimulus: data.stimuli[recording.stimulus] for recording in recordings}
     names = baseline_names(data.modality, recordings, stimuli) if baseline == "auto" else tuple(baseline)
+    check_baseline(names, recordings, stimuli)
     study = Study(
         recordings,
         stimuli,

@@ -17,9 +17,8 @@ Row = Mapping[Hashable, Any]
 
 __all__ = ["Answer", "headline", "number", "signed"]
 
-# Two-sided 95 % of the normal distribution. Below this many subjects Student's t is so much wider that we say so.
-Z_95 = 1.96
-FEW_SUBJECTS = 10
+# With fewer subjects an interval over them is given, but nothing is concluded from it.
+SUBJECTS_FOR_A_VERDICT = 5
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Answer:
 def headline(scores: Scores) -> list[Answer]:
     """Say for each feature space which layer predicts best and what it adds to the baseline.
 
-    The interval of the gain is its mean over subjects plus and minus 1.96 standard errors. The layer is the one with
+    The interval of the gain is Student's 95 % over subjects. The layer is the one with
     the highest mean r over subjects, chosen on these same scores, and the answer says so.
 
     Examples
@@ -96,25 +95,23 @@ def _gain(best: Row) -> str:
     clause = f"; joined to the baseline (r = {number(best['r_baseline'])}) it changes r by {signed(gain, digits)}"
     if np.isnan(se):
         return clause
-    low, high = gain - Z_95 * se, gain + Z_95 * se
-    clause += f" (± 1.96 SE: {signed(low, digits)} to {signed(high, digits)})"
+    half = _student(best) * se
+    low, high = gain - half, gain + half
+    clause += f" (95 % interval over subjects: {signed(low, digits)} to {signed(high, digits)})"
+    if best["n_subjects"] < SUBJECTS_FOR_A_VERDICT:
+        return f"{clause}; {int(best['n_subjects'])} subjects are too few for a verdict"
     if low <= 0 <= high:
         return f"{clause}, an interval that includes zero: the layer adds nothing measurable over the baseline"
     side = "above" if low > 0 else "below"
-    if abs(gain) <= _student(best) * se:
-        return (
-            f"{clause}, an interval {side} zero, though one too narrow for so few subjects: the gain is not established"
-        )
     verdict = "for these stimuli the layer " + ("adds to the baseline" if low > 0 else "makes the baseline worse")
     return f"{clause}, an interval {side} zero: {verdict}"
 
 
 def _student(best: Row) -> float:
-    """How many standard errors Student's t allows for 95 % with so few subjects; 1.96 for enough of them."""
+    """How many standard errors are half of Student's two-sided 95 % interval with so many subjects."""
     from scipy.stats import t
 
-    n_subjects = int(best["n_subjects"])
-    return float(t.ppf(0.975, n_subjects - 1)) if n_subjects < FEW_SUBJECTS else Z_95
+    return float(t.ppf(0.975, int(best["n_subjects"]) - 1))
 
 
 def _remarks(scores: Scores, best: Row, n_layers: int) -> list[str]:
@@ -127,8 +124,17 @@ def _remarks(scores: Scores, best: Row, n_layers: int) -> list[str]:
         )
     if "gain" not in best:
         remarks.append("No baseline was scored: simpler properties of the words may explain as much.")
+    if best.get("r_joint", np.inf) < best["r"]:
+        remarks.append(
+            "Baseline and layer together predict worse than the layer alone: what the baseline knows the layer knows "
+            "too, and its columns add noise. The gain is therefore a cautious figure."
+        )
     if "latency" in scores.dims:
         remarks.append(_peak(scores, best))
+        remarks.append(
+            "Words follow each other: what a layer predicts late may be the response to the next word, whose onset "
+            "it helps to guess, and before onset that to the word before."
+        )
     return remarks
 
 
@@ -145,17 +151,6 @@ def _spread(best: Row) -> Iterator[str]:
             "The interval is about subjects, not stimuli: subjects who hear the same words share what is chance about "
             "those words (false positives up to 22 % instead of 5 % in simulations); no test over stimuli was made."
         )
-    if n_subjects < FEW_SUBJECTS and np.isfinite(best.get("gain_se", np.nan)):
-        yield _wider(best["gain"], best["gain_se"], _student(best))
-
-
-def _wider(gain: float, se: float, factor: float) -> str:
-    low, high = gain - factor * se, gain + factor * se
-    zero = "which includes zero" if low <= 0 <= high else "which does not include zero"
-    return (
-        f"± 1.96 SE is too narrow for so few subjects: the 95 % interval of the gain by Student's t "
-        f"(± {factor:.2f} SE) is {signed(low, 4)} to {signed(high, 4)}, {zero}."
-    )
 
 
 def _peak(scores: Scores, best: Row) -> str:

@@ -70,8 +70,9 @@ def recipes() -> None:
 @click.option("--out", help="Result folder; results/RECIPE by default.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes side by side; by default one per core.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe: encoder.selection=r.")
+@click.option("--overwrite", is_flag=True, help="Replace the result of another recipe in that folder.")
 @click.option("--quiet", is_flag=True, help="No progress bars, for batch jobs.")
-def run(recipe: str, out: str | None, jobs: int | None, changes: tuple[str, ...], quiet: bool) -> None:
+def run(recipe: str, out: str | None, jobs: int | None, changes: tuple[str, ...], overwrite: bool, quiet: bool) -> None:
     """Run a recipe: the path of a YAML file, or a name from `brainalign recipes`."""
     from pathlib import Path
 
@@ -86,7 +87,7 @@ def run(recipe: str, out: str | None, jobs: int | None, changes: tuple[str, ...]
     from brainalign_cli.progress import Bars
 
     with Bars(quiet) as bars:
-        outcome = pipeline.run(checked, folder, n_jobs=jobs or allowed_cpus(), progress=bars)
+        outcome = pipeline.run(checked, folder, n_jobs=jobs or allowed_cpus(), progress=bars, overwrite=overwrite)
     _print_outcome(outcome)
 
 
@@ -102,7 +103,9 @@ def _print_outcome(outcome: Outcome) -> None:
     click.echo(profile[["feature_space", "layer_name", *shown]].round(3).to_string(index=False))
     best = profile.loc[profile["r"].idxmax()]
     click.echo(f"Best layer (selected on these scores): {best['feature_space']}, {best['layer_name']}.")
-    click.echo("Nothing was left to compute." if not outcome.computed else "Done.")
+    click.echo("Done." if outcome.computed else "Nothing was left to compute.")
+    for notice in outcome.notices:
+        click.secho(notice.split(".")[0] + ".", fg="red", err=True)
     click.echo(f"Report: {outcome.folder / 'report.html'}")
 
 
@@ -114,6 +117,8 @@ def status(folder: str) -> None:
 
     found = look(folder)
     click.echo(f"{folder}: {found.state}" + (f", {found.title}" if found.title else ""))
+    if found.state == "unfinished":
+        click.echo("  running, or stopped: the command that began it goes on from what is finished")
     if found.started:
         click.echo(f"  started {found.started}; report: {folder}/report.html")
     for finding in found.findings:

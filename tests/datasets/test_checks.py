@@ -37,7 +37,10 @@ def test_constant_targets_are_named(value: float) -> None:
     response = with_columns([1, 6], value)
     [finding] = check_recording(record(response), response)
     assert finding.code == "constant-target"
-    assert str(finding) == "subject s1, run 2: 2 of 8 targets are constant: T1, T6."
+    assert (
+        str(finding)
+        == "subject s1, run 2: 2 of 8 targets are constant: T1, T6. Each has no score where this run is held out."
+    )
 
 
 def test_constant_up_to_rounding_is_constant() -> None:

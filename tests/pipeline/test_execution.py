@@ -85,10 +85,13 @@ def test_damaged_scores_are_written_again(tmp_path: Path) -> None:
     xr.testing.assert_equal(run(parse_recipe(SMALL), tmp_path).scores, first)
 
 
-def test_another_recipe_into_the_same_folder_replaces_the_result(tmp_path: Path) -> None:
-    run(parse_recipe(SMALL), tmp_path)
-    other = {**SMALL, "encoder": {"alphas": [10.0, 1000.0]}}
-    assert run(parse_recipe(other), tmp_path).computed
+def test_another_recipes_result_is_replaced_only_when_told_to(tmp_path: Path) -> None:
+    first = run(parse_recipe(SMALL), tmp_path).scores
+    other = parse_recipe({**SMALL, "encoder": {"alphas": [10.0, 1000.0]}})
+    with pytest.raises(DataError, match=r"belongs to another recipe, 'A small study'.*--overwrite"):
+        run(other, tmp_path)
+    xr.testing.assert_equal(open_scores(tmp_path), first)
+    assert run(other, tmp_path, overwrite=True).computed
     assert set(np.unique(open_scores(tmp_path).alpha.values)) == {10.0, 1000.0}
 
 
@@ -108,6 +111,15 @@ def write_arrays_study(folder: Path, seed: int = 0) -> dict[str, Any]:
         "features": [{"kind": "toy_model", "n_layers": 1, "dimension": 4}],
         "baseline": ["word_rate"],
     }
+
+
+def test_the_written_recipe_runs_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = write_arrays_study(tmp_path)
+    first = run(parse_recipe(content, folder=tmp_path), tmp_path / "out").scores
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = run(str(tmp_path / "out" / "recipe.yaml"), "again").scores
+    xr.testing.assert_identical(first, again)
 
 
 def test_changed_data_are_noticed(tmp_path: Path) -> None:
@@ -144,7 +156,10 @@ def test_what_cannot_be_reached_is_replaced_loudly(tmp_path: Path, monkeypatch: 
     outcome = run(recipe, tmp_path / "out")
     assert outcome.notices[0].startswith("NOT WHAT WAS ASKED FOR")
     assert "SIMULATED DATA" in outcome.notices[1]
+    # When it can be reached again, the same command replaces what stands in for it.
+    again = {**SMALL, "dataset": {**SMALL["dataset"], "seed": 1}}
     page = (tmp_path / "out" / "report.html").read_text()
+    assert run(parse_recipe(again), tmp_path / "out").computed
     assert page.index("NOT WHAT WAS ASKED FOR") < page.index("Layer profile")
 
 
@@ -171,6 +186,8 @@ def test_a_finished_result_stands_when_its_source_is_gone(
 
 def test_status_tells_nothing_unfinished_and_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status(tmp_path).state == "nothing"
+    with pytest.raises(DataError, match="no folder"):
+        status(tmp_path / "elsewhere")
     with monkeypatch.context() as patch:
         patch.setattr(execution, "score_layers", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
@@ -216,6 +233,19 @@ def test_hostile_names_are_text_in_every_file(tmp_path: Path) -> None:
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert status(tmp_path / "out").title == content["title"]
+
+
+def test_a_choice_of_layers_keeps_their_numbers(
+    tmp_path: Path, shared: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BRAINALIGN_MIRROR", str(shared / "datasets"))
+    changes = [f"features.0.model={tiny_llama}", "features.0.layers=[1, 4]", "dataset.subjects=[s18]"]
+    scores = run(load_recipe("demo", changes), tmp_path).scores
+    assert scores["layer_index"].values.tolist() == [1, 4]
+    np.testing.assert_allclose(scores["depth"], [0.2, 0.8])
+    assert "layer 1" in (tmp_path / "report.html").read_text()
+    table = (tmp_path / "summary.csv").read_text().splitlines()
+    assert [line.split(",")[2] for line in table] == ["layer", "1", "4"]
 
 
 @pytest.mark.slow

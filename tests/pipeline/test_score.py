@@ -12,7 +12,7 @@ import xarray as xr
 
 from brainalign.alignment import Epochs, Hemodynamic
 from brainalign.encoding import RidgeEncoder, Splits
-from brainalign.errors import DataError, DataWarning, FitWarning, StoreWarning
+from brainalign.errors import DataError, DataWarning, FitWarning, RecipeError, StoreWarning
 from brainalign.features import Baseline, ToyModel
 from brainalign.pipeline import score as score_module
 from brainalign.pipeline import score_layers
@@ -226,6 +226,12 @@ def test_targets_without_a_response_to_words_score_nothing() -> None:
 def test_penalties_at_the_edge_of_the_grid_are_warned_of(fmri: InMemory) -> None:
     with pytest.warns(FitWarning, match="at the grid's edge"):
         score_layers(fmri, TOY, encoder=RidgeEncoder(alphas=[1e-3, 1e-2]), store=None)
+
+
+@pytest.mark.parametrize("features", ["gpt2", ["gpt2"], [TOY, 5]], ids=repr)
+def test_a_name_in_place_of_a_stage_is_told(fmri: InMemory, features: object) -> None:
+    with pytest.raises(RecipeError, match="stages such as LanguageModel"):
+        score_layers(fmri, features, store=None)
 
 
 def test_one_run_cannot_be_left_out(fmri: InMemory) -> None:

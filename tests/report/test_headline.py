@@ -30,8 +30,8 @@ NOISE = np.linspace(-1, 1, 20)  # standard deviation 0.62, standard error 0.139
         (0.02 + 0.1 * NOISE, "adds nothing measurable over the baseline"),
         (-0.02 + 0.1 * NOISE, "adds nothing measurable over the baseline"),
         (-0.05 + 0.1 * NOISE, "makes the baseline worse"),
-        (np.array([0.02, 0.03, 0.06]), "not established"),
-        (np.array([0.049, 0.05, 0.051]), "for these stimuli the layer adds to the baseline"),
+        (np.array([0.02, 0.03, 0.06]), "3 subjects are too few for a verdict"),
+        (np.array([0.048, 0.049, 0.05, 0.051, 0.052]), "for these stimuli the layer adds to the baseline"),
     ],
     ids=["above", "includes-zero", "includes-zero-below", "below", "few-subjects", "few-but-clear"],
 )
