@@ -126,8 +126,8 @@ def _remarks(scores: Scores, best: Row, n_layers: int) -> list[str]:
         remarks.append("No baseline was scored: simpler properties of the words may explain as much.")
     if best.get("r_joint", np.inf) < best["r"]:
         remarks.append(
-            "Baseline and layer together predict worse than the layer alone: what the baseline knows the layer knows "
-            "too, and its columns add noise. The gain is therefore a cautious figure."
+            "Baseline and layer together predict worse than the layer alone: beside this layer the baseline's columns "
+            "bring more noise than knowledge. The gain is therefore a cautious figure."
         )
     if "latency" in scores.dims:
         remarks.append(_peak(scores, best))
