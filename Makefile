@@ -29,7 +29,7 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/activate
 	@touch $@ $(VENV)/demo.stamp
 
 demo: $(VENV)/demo.stamp
-	$(BIN)/brainalign run demo --out results/demo
+	$(BIN)/brainalign run demo --out results/demo --overwrite
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -28,6 +28,20 @@ __all__ = ["ALIGNMENT_OF", "Recipe", "build", "list_recipes", "load_recipe", "pa
 
 T = TypeVar("T")
 
+TOP_KEYS = (
+    "title",
+    "description",
+    "dataset",
+    "features",
+    "baseline",
+    "alignment",
+    "encoder",
+    "splits",
+    "fallback",
+)
+# How recordings of each modality meet features where a recipe does not name another way.
+ALIGNMENT_OF: Mapping[str, str] = {"fmri": "hemodynamic", "meg": "epochs", "eeg": "epochs", "ecog": "epochs"}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -145,19 +159,6 @@ def _line_of(key: str, lines: Mapping[str, int]) -> int | None:
     return lines.get(key)
 
 
-TOP_KEYS = (
-    "title",
-    "description",
-    "dataset",
-    "features",
-    "baseline",
-    "alignment",
-    "encoder",
-    "splits",
-    "fallback",
-)
-
-
 def parse_recipe(content: Mapping[str, Any], folder: Path | None = None) -> Recipe:
     """Check a recipe given as nested mappings; see `Recipe` and the classes in brainalign.registry.
 
@@ -204,10 +205,6 @@ def parse_recipe(content: Mapping[str, Any], folder: Path | None = None) -> Reci
         fallback=_fallback(content.get("fallback")),
         folder=folder,
     )
-
-
-# How recordings of each modality meet features where a recipe does not name another way.
-ALIGNMENT_OF: Mapping[str, str] = {"fmri": "hemodynamic", "meg": "epochs", "eeg": "epochs", "ecog": "epochs"}
 
 
 def build(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
