@@ -24,7 +24,6 @@ SILENCES = ("", "sp", "sil", "silence", "pau", "#", "<sil>", "<p:>", "{sl}")
 """Labels of a TextGrid's intervals in which nothing is said, in lower case."""
 
 COLUMNS = ("onset", "duration", "offset", "text", "sentence")
-ENDS = ("offset", "end")
 
 
 def read_words(
