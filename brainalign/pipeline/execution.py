@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from brainalign.config import Recipe, load_recipe, resolved
 from brainalign.datasets import load_dataset
-from brainalign.errors import BrainalignWarning, DataError, UnreachableError
+from brainalign.errors import DataError, DataWarning, FitWarning, UnreachableError
 from brainalign.files import digest_of, sha256_of_file
 from brainalign.pipeline.machine import describe_machine, peak_memory_mb, versions
 from brainalign.pipeline.results import open_scores, read_run, save_scores, write_json, write_yaml
@@ -116,8 +116,10 @@ def _run(recipe: Recipe, folder: Path, n_jobs: int, progress: Progress, notices:
     progress(f"fetch {recipe.dataset}", 1, 1)
     fetched = time.perf_counter()
     with warnings.catch_warnings():
-        # What they say is in the scores' findings, which the report and the command show.
-        warnings.simplefilter("ignore", BrainalignWarning)
+        # What these say is in the scores' findings, which the report and the command show; a stored result that was
+        # damaged is in none of them, so its warning stays.
+        warnings.simplefilter("ignore", DataWarning)
+        warnings.simplefilter("ignore", FitWarning)
         scores = score_layers(
             data,
             recipe.features,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -164,8 +165,10 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     from brainalign.errors import BrainalignError
 
     try:
-        # Outside standalone mode, click gives back the code of --help and --version instead of leaving.
-        code = cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            # Outside standalone mode, click gives back the code of --help and --version instead of leaving.
+            code = cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return 2
@@ -180,6 +183,18 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         click.echo("brainalign: the above is a defect of brainalign, not of your data; please report it.", err=True)
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Say what a warning says, without the line of code that said it."""
+    click.echo(f"note: {message}", err=True)
 
 
 def _at_most_three_lines(message: str) -> str:

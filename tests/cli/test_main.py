@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -241,6 +242,18 @@ def test_a_log_gets_lines_in_place_of_bars(study: Path, capsys: pytest.CaptureFi
 def test_quiet_is_quiet(study: Path, capsys: pytest.CaptureFixture) -> None:
     assert leave("run", "recipe.yaml", "--jobs", "1", "--quiet") == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_warning_is_a_note_of_one_line(study: Path, own_cache: Path, capsys: pytest.CaptureFixture) -> None:
+    assert leave("run", "recipe.yaml", "--jobs", "1", "--quiet") == 0
+    stored = sorted(own_cache.glob("store/*/*/*/r.npy"))[0]
+    stored.write_bytes(stored.read_bytes()[:-5])
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert leave("run", "recipe.yaml", "--jobs", "1", "--quiet", "--out", "elsewhere") == 0
+    [note] = capsys.readouterr().err.splitlines()
+    assert note.startswith("note: The stored result")
 
 
 def test_long_messages_are_cut_to_three_lines() -> None:

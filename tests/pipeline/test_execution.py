@@ -13,7 +13,7 @@ import xarray as xr
 
 from brainalign.config import load_recipe, parse_recipe
 from brainalign.datasets import load_dataset
-from brainalign.errors import DataError, DataWarning, UnreachableError
+from brainalign.errors import DataError, DataWarning, StoreWarning, UnreachableError
 from brainalign.pipeline import execution, open_scores, report, run, score_layers, status
 
 SMALL: Mapping[str, Any] = {
@@ -93,6 +93,17 @@ def test_another_recipes_result_is_replaced_only_when_told_to(tmp_path: Path) ->
     xr.testing.assert_equal(open_scores(tmp_path), first)
     assert run(other, tmp_path, overwrite=True).computed
     assert set(np.unique(open_scores(tmp_path).alpha.values)) == {10.0, 1000.0}
+
+
+def test_a_damaged_stored_fit_is_told_and_done_again(tmp_path: Path, own_cache: Path) -> None:
+    first = run(parse_recipe(SMALL), tmp_path / "one").scores
+    stored = sorted(own_cache.glob("store/*/*/*/r.npy"))[0]
+    content = bytearray(stored.read_bytes())
+    content[-5] ^= 1
+    stored.write_bytes(content)
+    with pytest.warns(StoreWarning, match="damaged"):
+        again = run(parse_recipe(SMALL), tmp_path / "two").scores
+    xr.testing.assert_identical(first, again)
 
 
 def write_arrays_study(folder: Path, seed: int = 0) -> dict[str, Any]:
