@@ -1,8 +1,13 @@
 from .cross_validation import FoldScores as FoldScores
 from .cross_validation import cross_val_scores as cross_val_scores
 from .cross_validation import cross_validate as cross_validate
+from .cross_validation import explain as explain
+from .designs import Delayed as Delayed
 from .metrics import pearson as pearson
 from .metrics import r2 as r2
+from .metrics import top_k_accuracy as top_k_accuracy
+from .metrics import two_vs_two as two_vs_two
+from .responses import Responses as Responses
 from .ridge import RidgeEncoder as RidgeEncoder
 from .splits import ContiguousBlocks as ContiguousBlocks
 from .splits import LeaveOneRunOut as LeaveOneRunOut

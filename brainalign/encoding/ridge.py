@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any, Literal, Self
+from numbers import Integral, Real
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
@@ -14,31 +14,42 @@ from sklearn.utils.validation import (
     validate_data,  # pyrefly: ignore[missing-module-attribute]  (newer than the stubs)
 )
 
-from brainalign.encoding.metrics import is_constant, pearson
-from brainalign.encoding.solvers import Factor, Standardiser, factorise, held_out_errors, target_blocks, weights
-from brainalign.encoding.splits import ContiguousBlocks, Splitter, WholeRuns
+from brainalign.encoding.backends import Backend, BackendName, choose_backend
+from brainalign.encoding.designs import Design, Matrix
+from brainalign.encoding.nested import (
+    Choice,
+    Prediction,
+    Targets,
+    choose,
+    downdated,
+    inner_scores,
+    joint_weights,
+    predictions,
+    standard_columns,
+    training_baseline,
+    weights,
+)
+from brainalign.encoding.penalties import Grid, Selection
+from brainalign.encoding.planning import Plan, Problem, Route, free_memory, plan
+from brainalign.encoding.responses import BLOCK, Responses, blocks_of
+from brainalign.encoding.spectra import DualPieces, Pieces, PrimalPieces, spectrum_of_all
+from brainalign.encoding.splits import NestedFold, Splitter, inner_folds
 from brainalign.types import Floats
 
-__all__ = ["Pieces", "RidgeEncoder"]
-
-# A penalty at the grid's edge matters if its inner score (R2 or r) beats its neighbour's by more than this.
-MATERIAL_RISE = 1e-3
+__all__ = ["HeldOutPart", "RidgeEncoder", "check_baseline"]
 
 
 @dataclass(frozen=True)
-class _InnerFold:
-    train: np.ndarray
-    test: np.ndarray
-    factor: Factor
-    projected: Floats  # the test rows in the factor's basis
+class HeldOutPart:
+    """Consecutive targets: the penalties chosen for each outer fold, and the predictions of its samples.
 
+    `alone` are the choices for the features alone, `joint` those with the baseline, if there is one.
+    """
 
-@dataclass(frozen=True)
-class Pieces:
-    """The factorisations of one training set and of its inner folds, made once and used for many fits."""
-
-    inner: tuple[_InnerFold, ...]
-    whole: Factor
+    targets: Targets
+    alone: Choice
+    joint: Choice | None
+    predictions: Iterable[Prediction]
 
 
 class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
@@ -46,14 +57,15 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
 
     Minimises ``|Y - XW|^2 + alpha |W|^2`` for each target, X standardised and Y centred on the training samples. Inner
     folds are whole runs where `groups` names several, else contiguous blocks with a gap. All penalties and
-    targets share one factorisation per fold.
+    targets share one factorisation per training set.
 
     Parameters
     ----------
     alphas : sequence of float
         Penalties to choose from; by default 0.1 to 1e9 in half decades.
-    inner_splits : int or scikit-learn splitter
-        Number of inner folds, or the splitter that makes them.
+    inner_splits : int, scikit-learn splitter or "loo"
+        Number of inner folds, or the splitter that makes them. "loo" leaves out one sample at a time, as scikit-learn's
+        RidgeCV does: on timed data, whose samples know their neighbours, it chooses penalties that are too small.
     selection : {"r2", "r"}
         What the penalty maximises, averaged over inner folds. "r2" shrinks targets that cannot be predicted towards
         their mean; "r" leaves scale aside and is noisier.
@@ -63,6 +75,15 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         Penalties to choose from for the columns of `baseline`, where `fit` is given one.
     gap : int
         Samples left out on each side of an inner test block; without meaning for whole runs.
+    standardise : bool
+        Divide each feature by its standard deviation over the training samples, fold by fold. If False features are
+        only centred: for features that come on a scale that is meant. Nested folds are then faster still.
+    backend : {"auto", "numpy", "torch"}
+        What computes; "auto" takes a GPU or the faster library for large problems.
+    device : str, optional
+        A device of torch, such as "cuda".
+    memory_limit : float, optional
+        Bytes that a fit may fill beside the data it is given; by default half of what is free.
 
     Attributes
     ----------
@@ -82,7 +103,9 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
     Notes
     -----
     scikit-learn's convention of alpha; the Huth lab's code squares its own (alpha here = alpha there squared). The
-    fitted arrays put targets last, (p, v); with a one-dimensional y they lose that axis.
+    fitted arrays put targets last, (p, v); with a one-dimensional y they lose that axis. Responses in float32 are
+    multiplied in float32, to about 1e-6 of their standard deviation, wherever the penalties are large enough for that;
+    Grams and factorisations are in float64. Samples cannot be weighted.
 
     Examples
     --------
@@ -95,11 +118,15 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
     def __init__(
         self,
         alphas: Sequence[float] = tuple(float(alpha) for alpha in np.logspace(-1, 9, 21)),
-        inner_splits: int | Splitter = 4,
-        selection: Literal["r2", "r"] = "r2",
+        inner_splits: int | Splitter | Literal["loo"] = 4,
+        selection: Selection = "r2",
         n_components: int | None = None,
         baseline_alphas: Sequence[float] = (1.0, 100.0, 10000.0),
         gap: int = 0,
+        standardise: bool = True,
+        backend: BackendName = "auto",
+        device: str | None = None,
+        memory_limit: float | None = None,
     ) -> None:
         self.alphas = alphas
         self.inner_splits = inner_splits
@@ -107,15 +134,12 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         self.n_components = n_components
         self.baseline_alphas = baseline_alphas
         self.gap = gap
+        self.standardise = standardise
+        self.backend = backend
+        self.device = device
+        self.memory_limit = memory_limit
 
-    def fit(
-        self,
-        X: Floats,
-        y: Floats,
-        groups: Any = None,
-        baseline: Floats | None = None,
-        pieces: Pieces | None = None,
-    ) -> Self:
+    def fit(self, X: Floats, y: Floats, groups: Any = None, baseline: Floats | None = None) -> Self:
         """Choose the penalties and fit.
 
         Parameters
@@ -126,8 +150,6 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
             The run of each sample.
         baseline : array (n, q), optional
             Columns fitted beside X with a penalty of their own.
-        pieces : Pieces, optional
-            What `factorise` gave for this X and groups, to share it among fits.
 
         Raises
         ------
@@ -138,28 +160,33 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
         self.check_settings()
-        targets = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
         if baseline is not None:
-            baseline = _check_baseline(baseline, len(X))
+            baseline = check_baseline(baseline, len(X))
         if groups is not None and len(groups) != len(X):
             raise ValueError(f"groups names the run of {len(groups)} samples; X has {len(X)}.")
-        if pieces is None:
-            pieces = self.factorise(X, groups)
+        every = np.arange(len(X))
+        inner = () if self.inner_splits == "loo" else inner_folds(self.inner_splits, every, groups, self.gap)
+        fold = NestedFold(every, every[:0], inner)
+        responses = Responses(y.reshape(len(y), -1), hold=2**62)
+        targets = Targets(responses, list(blocks_of(responses.n_targets)))
 
-        alphas = np.sort(np.asarray(self.alphas, dtype=np.float64))
-        betas = np.sort(np.asarray(self.baseline_alphas, dtype=np.float64)) if baseline is not None else np.ones(1)
-        self.inner_scores_ = _inner_scores(pieces, alphas, betas, targets, baseline, self.selection)
-        # NaN scores (a target constant in every inner fold) choose the largest penalty: the mean is all that is known.
-        best = np.where(np.isnan(self.inner_scores_), -np.inf, self.inner_scores_)[::-1].argmax(axis=0)
-        best = len(self.inner_scores_) - 1 - best
-        self.alpha_ = alphas[best // len(betas)]
-        self.baseline_alpha_ = betas[best % len(betas)] if baseline is not None else np.full(len(best), np.nan)
-        self.at_edge_ = _at_edge(self.inner_scores_.reshape(len(alphas), len(betas), -1), best)
-        self._fit_weights(pieces.whole, targets, baseline)
+        grid, design = self.grid(baseline), Matrix(X)
+        todo = Problem(X.shape[1], responses.n_targets, [fold], grid, self.standardise, responses.dtype)
+        how = self.plan(todo, ("primal", "dual"))
+        backend = choose_backend(self.backend, self.device, how.operations[how.route])
+        pieces = self.pieces(how.route, design, [fold], backend)
+        sums = [pieces.sums(targets.read(block)) for block in targets.blocks]
+        scores = inner_scores(pieces, [fold], targets, sums, grid, backend, baseline)
+        self.inner_scores_ = (scores.alone if scores.joint is None else scores.joint)[0]
+        choice = choose(self.inner_scores_[None], 1 if baseline is None else len(grid.betas))
+        self.alpha_ = grid.alphas[choice.alpha[0]]
+        self.baseline_alpha_ = np.full(responses.n_targets, np.nan) if baseline is None else grid.betas[choice.beta[0]]
+        self.at_edge_ = choice.at_edge[0]
+        self._fit_weights(pieces, targets, sums, grid, backend, choice, baseline)
+        self.intercept_ = responses.mean + self.intercept_ - X.mean(axis=0) @ self.coef_
         if y.ndim == 1:
             self.coef_, self.baseline_coef_ = self.coef_[:, 0], self.baseline_coef_[:, 0]
-            self.intercept_, self.alpha_, self.at_edge_ = self.intercept_[0], self.alpha_[0], self.at_edge_[0]
-            self.baseline_alpha_, self.inner_scores_ = self.baseline_alpha_[0], self.inner_scores_[:, 0]
+            self.intercept_ = self.intercept_[0]
         return self
 
     def predict(self, X: Floats, baseline: Floats | None = None) -> Floats:
@@ -176,7 +203,65 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         n_baseline = self.baseline_coef_.shape[0]
         if (baseline is None) != (n_baseline == 0):
             raise ValueError(f"This encoder was fitted with {n_baseline} baseline columns: give predict the same.")
-        return predicted if baseline is None else predicted + _check_baseline(baseline, len(X)) @ self.baseline_coef_
+        return predicted if baseline is None else predicted + check_baseline(baseline, len(X)) @ self.baseline_coef_
+
+    def held_out(
+        self, design: Design, responses: Responses, folds: Sequence[NestedFold], baseline: Floats | None = None
+    ) -> Iterator[HeldOutPart]:
+        """Choose penalties on the inner folds of each outer fold and predict the outer ones, some targets at a time.
+
+        The same as fitting on each fold's training samples and predicting the rest, with the work that folds have in
+        common done once.
+
+        Parameters
+        ----------
+        design : Design
+            Features (n, p).
+        responses : Responses
+        folds : sequence of NestedFold
+        baseline : array (n, q), optional
+
+        Yields
+        ------
+        HeldOutPart
+            Of consecutive targets.
+        """
+        self.check_settings()
+        how, backend = self.explain(design, responses, folds, baseline)
+        blocks = list(blocks_of(responses.n_targets, min(BLOCK, how.targets_at_once)))
+        together = len(blocks) if how.targets_at_once >= responses.n_targets else max(1, how.targets_at_once // BLOCK)
+        parts = [Targets(responses, blocks[first : first + together]) for first in range(0, len(blocks), together)]
+        grid = self.grid(baseline)
+        if how.route == "downdating":
+            u, s = spectrum_of_all(design, backend)
+            for targets in parts:
+                choice, predicted = downdated(u, s, folds, targets, grid, backend)
+                yield HeldOutPart(targets, choice, None, predicted)
+            return
+        pieces = self.pieces(how.route, design, folds, backend)
+        for targets in parts:
+            sums = [pieces.sums(targets.read(block)) for block in targets.blocks]
+            scores = inner_scores(pieces, folds, targets, sums, grid, backend, baseline)
+            joint = None if scores.joint is None else choose(scores.joint, len(grid.betas))
+            choices = choose(scores.alone), joint
+            predicted = predictions(pieces, folds, targets, sums, grid, backend, choices, baseline)
+            yield HeldOutPart(targets, *choices, predicted)
+
+    def explain(
+        self, design: Design, responses: Responses, folds: Sequence[NestedFold], baseline: Floats | None = None
+    ) -> tuple[Plan, Backend]:
+        """The way that `held_out` will take, and what will compute it."""
+        problem = Problem(
+            design.shape[1],
+            responses.n_targets,
+            folds,
+            self.grid(baseline),
+            scaled=self.standardise or self.n_components is not None,
+            dtype=responses.dtype,
+            n_baseline=0 if baseline is None else baseline.shape[1],
+        )
+        how = self.plan(problem, ("primal", "dual") if self.inner_splits == "loo" else get_args(Route))
+        return how, choose_backend(self.backend, self.device, how.operations[how.route])
 
     def check_settings(self) -> None:
         """Raise a ValueError that names the first parameter with which nothing can be fitted."""
@@ -184,99 +269,88 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
             values = np.asarray(getattr(self, name), dtype=np.float64)
             if values.ndim != 1 or len(values) == 0 or not np.all(np.isfinite(values) & (values > 0)):
                 raise ValueError(f"{name} must be positive and finite, at least one; got {getattr(self, name)!r}.")
-        if self.selection not in ("r2", "r"):
+        if self.selection not in get_args(Selection):
             raise ValueError(f"selection must be 'r2' or 'r', not {self.selection!r}.")
         if self.n_components is not None and self.n_components < 1:
             raise ValueError(f"n_components must be at least 1, not {self.n_components}.")
         # Text has a split method as well.
         is_splitter = isinstance(self.inner_splits, Splitter) and not isinstance(self.inner_splits, str)
-        if not is_splitter and not (isinstance(self.inner_splits, Integral) and self.inner_splits >= 2):
-            raise ValueError(f"inner_splits must be a number of at least 2, or a splitter; not {self.inner_splits!r}.")
+        is_number = isinstance(self.inner_splits, Integral) and self.inner_splits >= 2
+        if not is_splitter and not is_number and self.inner_splits != "loo":
+            raise ValueError(
+                f"inner_splits must be a number of at least 2, a splitter or 'loo'; not {self.inner_splits!r}."
+            )
         if self.gap < 0:
             raise ValueError(f"gap cannot be negative; it is {self.gap}.")
+        if not isinstance(self.standardise, bool | np.bool_):
+            raise ValueError(f"standardise must be True or False, not {self.standardise!r}.")
+        if self.backend not in get_args(BackendName):
+            raise ValueError(f"backend must be one of {', '.join(get_args(BackendName))}, not {self.backend!r}.")
+        limit = self.memory_limit
+        if limit is not None and not (isinstance(limit, Real) and limit > 0):
+            raise ValueError(f"memory_limit is a number of bytes, above zero; not {limit!r}.")
 
-    def factorise(self, X: Floats, groups: Any = None) -> Pieces:
-        """The factorisations that `fit` needs of X (n, p) and its runs, to be shared among several fits."""
-        X = np.asarray(X, dtype=np.float64)
-        inner = []
-        for train, test in self._inner_splitter(groups).split(X, groups=groups):
-            factor = factorise(X[train], self.n_components)
-            inner.append(_InnerFold(train, test, factor, factor.project(X[test])))
-        return Pieces(tuple(inner), factorise(X, self.n_components))
+    def grid(self, baseline: Any = None) -> Grid:
+        """The penalties in increasing order; those of a baseline only if there is one."""
+        betas = np.ones(1) if baseline is None else np.sort(np.asarray(self.baseline_alphas, dtype=np.float64))
+        return Grid(np.sort(np.asarray(self.alphas, dtype=np.float64)), betas, self.selection)
 
-    def _inner_splitter(self, groups: Any) -> Splitter:
-        if isinstance(self.inner_splits, Splitter):
-            return self.inner_splits
-        if groups is not None and len(np.unique(np.asarray(groups))) > 1:
-            return WholeRuns(int(self.inner_splits))
-        return ContiguousBlocks(int(self.inner_splits), self.gap)
+    def plan(self, problem: Problem, allowed: Sequence[Route] = get_args(Route)) -> Plan:
+        """The way to take within the memory limit."""
+        return plan(problem, free_memory() if self.memory_limit is None else self.memory_limit, allowed)
 
-    def _fit_weights(self, factor: Factor, targets: Floats, baseline: Floats | None) -> None:
-        """Set the coefficients, for all targets that share their penalties at once."""
-        mean = targets.mean(axis=0)
-        standardise = b_train = None
+    def pieces(
+        self,
+        route: Route,
+        design: Design,
+        folds: Sequence[NestedFold],
+        backend: Backend,
+        column_weights: Floats | None = None,
+    ) -> Pieces:
+        """What the training sets of these folds share."""
+        if route == "primal":
+            sets = [fold.train for fold in folds] + [inner.train for fold in folds for inner in fold.inner]
+            return PrimalPieces(design, sets, backend, self.standardise, self.n_components, column_weights)
+        return DualPieces(design, backend, self.standardise, self.n_components, column_weights)
+
+    def _fit_weights(
+        self,
+        pieces: Pieces,
+        targets: Targets,
+        sums: Sequence[Any],
+        grid: Grid,
+        backend: Backend,
+        choice: Choice,
+        baseline: Floats | None,
+    ) -> None:
+        """Set the coefficients in the units of the data, and what the baseline's means take off the intercept."""
+        every = np.arange(targets.responses.n_samples)
+        rotation = pieces.rotate(every)
+        n_baseline = 0 if baseline is None else baseline.shape[1]
+        coef, baseline_coef = [], [np.empty((n_baseline, 0))]
+        columns = training_baseline(pieces, rotation, baseline, None, backend)
+        for block, shared in zip(targets.blocks, sums, strict=True):
+            y = targets.read(block)
+            z, scale = pieces.reduce(rotation, y, shared), targets.responses.scale[block]
+            alpha, beta = choice.alpha[0, block], choice.beta[0, block]
+            if columns is None or baseline is None:
+                w = weights(rotation.s, z, grid, alpha, backend)
+            else:
+                w, b = joint_weights(rotation.s, z, backend.array(y), columns, grid, alpha, beta, backend)
+                of_columns = standard_columns(baseline)[1][:, None]
+                baseline_coef.append(of_columns * backend.to_numpy(b) * scale)
+            coef.append(pieces.coefficients(rotation, backend.xp.astype(w, backend.xp.float64)) * scale)
+        self.coef_, self.baseline_coef_ = np.hstack(coef), np.hstack(baseline_coef)
+        if baseline is None:
+            self.baseline_coef_ = np.empty((0, targets.n))
+        self.intercept_ = np.zeros(targets.n)
         if baseline is not None:
-            standardise = Standardiser.fit(baseline)
-            b_train = standardise(baseline)
-        n_baseline = 0 if b_train is None else b_train.shape[1]
-        self.coef_ = np.empty((len(factor.standardise.mean), targets.shape[1]))
-        self.baseline_coef_ = np.empty((n_baseline, targets.shape[1]))
-        # Without a baseline its penalty is NaN, which equals nothing, not even itself.
-        pairs = np.stack([self.alpha_, np.nan_to_num(self.baseline_alpha_)])
-        for alpha, beta in np.unique(pairs, axis=1).T:
-            same = (pairs[0] == alpha) & (pairs[1] == beta)
-            w = weights(factor, np.array([alpha]), targets[:, same] - mean[same], b_train, np.array([beta]))[0]
-            self.coef_[:, same] = factor.from_basis(w[: len(factor.s)]) / factor.standardise.scale[:, None]
-            if standardise is not None:
-                self.baseline_coef_[:, same] = w[len(factor.s) :] / standardise.scale[:, None]
-        self.intercept_ = mean - factor.standardise.mean @ self.coef_
-        if standardise is not None:
-            self.intercept_ = self.intercept_ - standardise.mean @ self.baseline_coef_
+            self.intercept_ = -baseline.mean(axis=0) @ self.baseline_coef_
 
 
-def _at_edge(scores: Floats, best: np.ndarray) -> np.ndarray:
-    """Whether a target's best pair is at an edge of the penalties (a, b, v) and beats the penalty next to it."""
-    n_alphas, n_betas, _ = scores.shape
-    alpha, beta, target = best // n_betas, best % n_betas, np.arange(scores.shape[2])
-    inward = np.where(alpha == 0, min(1, n_alphas - 1), max(n_alphas - 2, 0))
-    rise = scores[alpha, beta, target] - scores[inward, beta, target]
-    return ((alpha == 0) | (alpha == n_alphas - 1)) & (rise > MATERIAL_RISE)
-
-
-def _check_baseline(baseline: Floats, n_samples: int) -> Floats:
+def check_baseline(baseline: Floats, n_samples: int) -> Floats:
+    """The baseline's columns (n_samples, q) in float64; a ValueError if they are not finite or not so many rows."""
     baseline = np.asarray(baseline, dtype=np.float64)
     if baseline.ndim != 2 or len(baseline) != n_samples or not np.isfinite(baseline).all():
         raise ValueError(f"baseline must be finite with shape ({n_samples}, q); got shape {baseline.shape}.")
     return baseline
-
-
-def _inner_scores(
-    pieces: Pieces, alphas: Floats, betas: Floats, targets: Floats, baseline: Floats | None, selection: str
-) -> Floats:
-    """Mean over inner folds of each target's score at each pair of penalties, shape (g, v).
-
-    A fold in which a target does not vary says nothing of it and is left out of its mean; NaN if all are.
-    """
-    n_pairs = len(alphas) * (len(betas) if baseline is not None else 1)
-    total, n_defined = np.zeros((n_pairs, targets.shape[1])), np.zeros(targets.shape[1])
-    for fold in pieces.inner:
-        blocks, design = None, fold.projected
-        if baseline is not None:
-            standardise = Standardiser.fit(baseline[fold.train])
-            blocks = standardise(baseline[fold.train]), standardise(baseline[fold.test])
-            design = np.hstack([design, blocks[1]])
-        for block in target_blocks(targets.shape[1], n_pairs * max(design.shape)):
-            train, observed = targets[fold.train, block], targets[fold.test, block]
-            mean = train.mean(axis=0)
-            defined = ~is_constant(observed)
-            if selection == "r2":
-                held_out = (fold.projected, observed - mean)
-                errors = held_out_errors(fold.factor, alphas, train - mean, *held_out, blocks, betas)
-                score = 1.0 - errors / np.where(defined, ((observed - mean) ** 2).sum(axis=0), 1.0)
-            else:
-                w = weights(fold.factor, alphas, train - mean, None if blocks is None else blocks[0], betas)
-                # A penalty that leaves nothing of a prediction has no correlation: as good as none.
-                score = np.nan_to_num(pearson(design @ w, observed), nan=0.0)
-            total[:, block] += np.where(defined, score, 0.0)
-            n_defined[block] += defined
-    return np.where(n_defined > 0, total / np.maximum(n_defined, 1), np.nan)

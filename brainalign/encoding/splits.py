@@ -8,7 +8,7 @@ autoregressive series they show a correlation of .79 where there is none, contig
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -18,7 +18,19 @@ from numpy.typing import NDArray
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.types import Floats
 
-__all__ = ["ContiguousBlocks", "LeaveOneRunOut", "Splits", "Splitter", "WholeRuns", "gap_in_samples"]
+__all__ = [
+    "ContiguousBlocks",
+    "Fold",
+    "LeaveOneRunOut",
+    "NestedFold",
+    "Splits",
+    "Splitter",
+    "WholeRuns",
+    "gap_in_samples",
+    "inner_folds",
+    "leaky_share",
+    "nested_folds",
+]
 
 Indices = NDArray[np.intp]
 Outer = Literal["auto", "run", "blocks"]
@@ -31,6 +43,23 @@ class Splitter(Protocol):
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Indices, Indices]]:
         """Yield (train, test) indices, fold by fold."""
         ...
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Indices of the training and the held-out samples."""
+
+    train: Indices
+    test: Indices
+
+
+@dataclass(frozen=True)
+class NestedFold:
+    """An outer fold, and the inner folds within its training samples on which its penalties are chosen."""
+
+    train: Indices
+    test: Indices
+    inner: tuple[Fold, ...]
 
 
 @dataclass(frozen=True)
@@ -114,6 +143,114 @@ class ContiguousBlocks:
                     "take fewer blocks (n_splits), a shorter gap (gap_s) or more data."
                 )
             yield train, every[start:stop]
+
+
+def inner_folds(inner_splits: int | Splitter, train: Indices, groups: Any, gap: int) -> tuple[Fold, ...]:
+    """Folds within the training samples, as indices of all samples.
+
+    Parameters
+    ----------
+    inner_splits : int or splitter
+        So many folds of whole runs where `groups` names several, else of blocks.
+    train : array (n,)
+        The training samples.
+    groups : array of all samples, optional
+        The run of each.
+    gap : int
+        Samples left out on each side of a block.
+    """
+    runs = None if groups is None else np.asarray(groups)[train]
+    if isinstance(inner_splits, Splitter):
+        splitter: Splitter = inner_splits
+    elif runs is not None and len(np.unique(runs)) > 1:
+        splitter = WholeRuns(int(inner_splits))
+    else:
+        splitter = ContiguousBlocks(int(inner_splits), gap)
+    placeholder = np.zeros((len(train), 1))
+    return tuple(Fold(train[fit], train[held]) for fit, held in splitter.split(placeholder, groups=runs))
+
+
+def nested_folds(
+    splitter: Splitter, inner_splits: int | Splitter | None, n_samples: int, groups: Any, gap: int = 0
+) -> list[NestedFold]:
+    """Outer folds with the inner folds of each, which are of the same kind.
+
+    Blocks are nested in blocks: the inner folds of one are the others, put together to `inner_splits` where they are
+    more. Inner folds of two outer ones then train on the same samples, which saves every second fit.
+
+    Parameters
+    ----------
+    splitter : splitter
+        Of the outer folds.
+    inner_splits : int, splitter or None
+        As for `inner_folds`; None for no inner folds.
+    n_samples : int
+    groups : array (n_samples,), optional
+        The run of each sample.
+    gap : int
+        Samples left out on each side of an inner block, at least those of the outer blocks.
+
+    Examples
+    --------
+    >>> folds = nested_folds(ContiguousBlocks(3), 2, 6, None)
+    >>> [(fold.train.tolist(), fold.test.tolist()) for fold in folds[0].inner]
+    [([4, 5], [2, 3]), ([2, 3], [4, 5])]
+    """
+    outer = [Fold(*fold) for fold in splitter.split(np.zeros((n_samples, 1)), groups=groups)]
+    nested = []
+    for number, fold in enumerate(outer):
+        if inner_splits is None:
+            inner: tuple[Fold, ...] = ()
+        elif isinstance(splitter, ContiguousBlocks) and not isinstance(inner_splits, Splitter):
+            others = [other.test for other in outer[:number] + outer[number + 1 :]]
+            inner = _inner_blocks(fold.train, others, int(inner_splits), max(gap, splitter.gap))
+        else:
+            inner = inner_folds(inner_splits, fold.train, groups, gap)
+        nested.append(NestedFold(fold.train, fold.test, inner))
+    return nested
+
+
+def _inner_blocks(train: Indices, others: Sequence[Indices], n_splits: int, gap: int) -> tuple[Fold, ...]:
+    """Each of the other blocks in turn, put together to `n_splits`, with a gap on both sides."""
+    n_folds = min(n_splits, len(others))
+    fold_of_block = np.arange(len(others)) * n_folds // len(others)
+    folds = []
+    for number in range(n_folds):
+        held = [np.intersect1d(train, rows) for rows, own in zip(others, fold_of_block, strict=True) if own == number]
+        near = np.concatenate([np.arange(rows[0] - gap, rows[-1] + gap + 1) for rows in held if len(rows)] or [train])
+        fold = Fold(np.setdiff1d(train, near), np.concatenate(held))
+        if min(len(fold.train), len(fold.test)) < 2:
+            raise DataError(
+                f"{len(train)} training samples are too few for {n_splits} inner blocks with a gap of {gap} samples: "
+                "take fewer blocks, a shorter gap (gap_s) or more data."
+            )
+        folds.append(fold)
+    return tuple(folds)
+
+
+def leaky_share(folds: Sequence[Fold | NestedFold], groups: Any = None) -> float:
+    """Share of the held-out samples that stand between two training samples of their run.
+
+    Contiguous folds have none; shuffled ones have most, and a model can then look up the value of a slow signal.
+
+    Examples
+    --------
+    >>> leaky_share([Fold(np.array([0, 2, 4]), np.array([1, 3]))])
+    1.0
+    """
+    leaky, held_out = 0, 0
+    for fold in folds:
+        n_samples = int(max(fold.train.max(), fold.test.max())) + 1
+        runs = np.zeros(n_samples, dtype=int) if groups is None else np.unique(groups, return_inverse=True)[1]
+        training = np.zeros(len(runs) + 2, dtype=bool)
+        training[fold.train + 1] = True
+        padded = np.concatenate([[-1], runs.reshape(-1), [-1]])
+        here = fold.test + 1
+        before = training[here - 1] & (padded[here - 1] == padded[here])
+        after = training[here + 1] & (padded[here + 1] == padded[here])
+        leaky += int((before & after).sum())
+        held_out += len(here)
+    return leaky / held_out
 
 
 def _check_folds(n_splits: int) -> None:

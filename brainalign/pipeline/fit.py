@@ -12,7 +12,8 @@ from sklearn.base import BaseEstimator, clone
 
 from brainalign.datasets import check_recording
 from brainalign.encoding import RidgeEncoder, Splits
-from brainalign.encoding.cross_validation import cross_validate, target_status
+from brainalign.encoding.cross_validation import cross_validate
+from brainalign.encoding.responses import target_status
 from brainalign.errors import DataError
 from brainalign.features import SOUND_ENVELOPE, Baseline, sound_envelope
 from brainalign.types import AlignedRun, Aligner, Features, Finding, Floats, Recording, Stimulus

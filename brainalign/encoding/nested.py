@@ -1,0 +1,438 @@
+"""Nested cross-validation of ridge for many targets: penalties chosen on inner folds, outer folds predicted.
+
+Folds that train on the same samples share one factorisation: with whole runs held out, the model without runs i and j
+serves outer fold i with inner fold j and outer fold j with inner fold i. Work goes training set by training set, and
+within one block of targets by block, so that memory holds one factorisation and one block at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainalign.encoding.backends import Backend
+from brainalign.encoding.downdating import Downdate
+from brainalign.encoding.leave_one_out import LeaveOneOut
+from brainalign.encoding.metrics import is_constant
+from brainalign.encoding.penalties import Baseline, Grid, HeldOut, Indices, Scored, baseline_weights, score_of
+from brainalign.encoding.responses import Responses
+from brainalign.encoding.spectra import Pieces, Rotation, TargetSums, column_weights_of
+from brainalign.encoding.splits import NestedFold
+from brainalign.types import Floats
+
+__all__ = [
+    "Choice",
+    "InnerScores",
+    "Prediction",
+    "Targets",
+    "choose",
+    "downdated",
+    "inner_scores",
+    "joint_weights",
+    "predictions",
+    "standard_columns",
+    "training_baseline",
+    "weights",
+]
+
+# A penalty at the grid's edge matters if its inner score (R2 or r) beats its neighbour's by more than this.
+MATERIAL_RISE = 1e-3
+
+
+class Targets:
+    """The targets that are fitted together: consecutive blocks of the responses, read when they are needed."""
+
+    def __init__(self, responses: Responses, blocks: Sequence[slice]) -> None:
+        self.responses, self.blocks = responses, blocks
+        self.start, self.n = blocks[0].start, blocks[-1].stop - blocks[0].start
+        self.dtype = responses.dtype
+
+    def read(self, block: slice, dtype: str | None = None) -> np.ndarray:
+        """Standardised responses (n_samples, width of the block)."""
+        return self.responses.read(block).astype(dtype or self.dtype, copy=False)
+
+    def here(self, block: slice) -> slice:
+        """Where a block is among these targets."""
+        return slice(block.start - self.start, block.stop - self.start)
+
+
+@dataclass(frozen=True)
+class InnerScores:
+    """Mean inner score of each penalty: `alone` (fold, a, v) and, with a baseline, `joint` (fold, a * b, v).
+
+    A fold in which a target does not vary says nothing of it and is left out of its mean; NaN if all are.
+    """
+
+    alone: Floats
+    joint: Floats | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The penalties chosen, each (fold, v): their numbers in the grid, and whether a wider grid would give another."""
+
+    alpha: NDArray[np.intp]
+    beta: NDArray[np.intp]
+    at_edge: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Held-out samples of one outer fold and one block of targets, responses standardised over all samples.
+
+    `alone`, `joint` and `observed` are (m, width of the block); `reference` (width,) is the mean over training.
+    """
+
+    fold: int
+    block: slice
+    alone: Floats
+    joint: Floats | None
+    observed: Floats
+    reference: Floats
+
+
+class _Means:
+    """Means over inner folds of scores (fold, penalty, target) that may be undefined."""
+
+    def __init__(self, *shape: int) -> None:
+        self.total = np.zeros(shape)
+        self.count = np.zeros(shape, dtype=np.int32)
+
+    def add(
+        self, fold: int, block: slice, score: Floats, defined: NDArray[np.bool_], penalties: slice = slice(None)
+    ) -> None:
+        self.total[fold, penalties, block] += np.where(defined, score, 0.0)
+        self.count[fold, penalties, block] += defined
+
+    def mean(self, penalties: slice = slice(None), block: slice = slice(None)) -> Floats:
+        total, count = self.total[:, penalties, block], self.count[:, penalties, block]
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def inner_scores(
+    pieces: Pieces,
+    folds: Sequence[NestedFold],
+    targets: Targets,
+    sums: Sequence[TargetSums | None],
+    grid: Grid,
+    backend: Backend,
+    baseline: Floats | None = None,
+) -> InnerScores:
+    """Score each penalty on the inner folds of each outer fold.
+
+    Parameters
+    ----------
+    pieces : Pieces
+        Of the features (n, p).
+    folds : sequence of NestedFold
+        Without inner folds, each training sample is left out in turn.
+    targets : Targets
+    sums : sequence of TargetSums or None
+        What ``pieces.sums`` gave for each block of the targets.
+    grid : Grid
+    backend : Backend
+    baseline : array (n, q), optional
+    """
+    n_alphas, n_pairs = len(grid.alphas), len(grid.alphas) * len(grid.betas)
+    alone = _Means(len(folds), n_alphas, targets.n)
+    joint = None if baseline is None else _Means(len(folds), n_pairs, targets.n)
+
+    def score(shared: _TrainingSet) -> list[tuple[int, slice, Scored]]:
+        rotation = pieces.rotate(shared.train)
+        scorers = [
+            (fold, _scorer(pieces, rotation, rows, grid, backend, targets.dtype, baseline))
+            for fold, rows in shared.tests
+        ]
+        dtype = max(scorer.dtype for _, scorer in scorers)  # "float64" if any needs it
+        found = []
+        for block, block_sums in zip(targets.blocks, sums, strict=True):
+            y = targets.read(block, dtype)
+            z, mean = pieces.reduce(rotation, y, block_sums), y[shared.train].mean(axis=0)
+            found += [(fold, targets.here(block), scorer.score(y, mean, z)) for fold, scorer in scorers]
+        return found
+
+    # Added in the order of the training sets, whichever is done first, so that sums are the same to the last bit.
+    for found in backend.map(score, _training_sets(folds)):
+        for fold, here, scored in found:
+            alone.add(fold, here, scored.alone, scored.defined)
+            if joint is not None and scored.joint is not None:
+                joint.add(fold, here, scored.joint, scored.defined)
+    return InnerScores(alone.mean(), None if joint is None else joint.mean())
+
+
+def _scorer(
+    pieces: Pieces,
+    rotation: Rotation,
+    rows: Indices | None,
+    grid: Grid,
+    backend: Backend,
+    dtype: str,
+    baseline: Floats | None,
+) -> HeldOut | LeaveOneOut:
+    """What scores the held-out rows of a training set or, without any, each of its samples left out in turn."""
+    columns = training_baseline(pieces, rotation, baseline, rows, backend)
+    if rows is None:
+        return LeaveOneOut(rotation.train, rotation.s, pieces.left(rotation), grid, backend, dtype, columns)
+    projected = pieces.project(rotation, rows)
+    return HeldOut(rotation.train, rows, rotation.s, projected, grid, backend, dtype, columns)
+
+
+@dataclass(frozen=True)
+class _TrainingSet:
+    """A training set of inner folds, and the outer folds and held-out samples that it serves."""
+
+    train: Indices
+    tests: tuple[tuple[int, Indices | None], ...]
+
+
+def _training_sets(folds: Sequence[NestedFold]) -> list[_TrainingSet]:
+    """Each training set of the inner folds once."""
+    shared: dict[bytes, tuple[Indices, list[tuple[int, Indices | None]]]] = {}
+    for number, fold in enumerate(folds):
+        if not fold.inner:
+            shared[fold.train.tobytes()] = (fold.train, [(number, None)])
+        for inner in fold.inner:
+            train = np.sort(inner.train)
+            shared.setdefault(train.tobytes(), (train, []))[1].append((number, inner.test))
+    return [_TrainingSet(train, tuple(tests)) for train, tests in shared.values()]
+
+
+def training_baseline(
+    pieces: Pieces, rotation: Rotation, baseline: Floats | None, rows: Indices | None, backend: Backend
+) -> Baseline | None:
+    """The baseline's columns (n, q), standardised on the training samples, and the held-out rows (the same if None)."""
+    if baseline is None:
+        return None
+    mean, weight = standard_columns(baseline[rotation.train])
+    train = backend.array((baseline[rotation.train] - mean) * weight)
+    held_out = train if rows is None else backend.array((baseline[rows] - mean) * weight)
+    return Baseline(train, held_out, pieces.left(rotation).T @ train)
+
+
+def standard_columns(columns: Floats) -> tuple[Floats, Floats]:
+    """What standardising takes off each column (n, q), and what it multiplies the rest by."""
+    mean = columns.mean(axis=0)
+    return mean, column_weights_of(mean, columns.std(axis=0))
+
+
+def choose(scores: Floats, n_betas: int = 1) -> Choice:
+    """The best penalties by mean inner scores (fold, a * b, v), the largest of equals.
+
+    A target whose scores are all NaN gets the largest penalty: its mean is all that is known of it.
+    """
+    n_pairs = scores.shape[1]
+    best = n_pairs - 1 - np.where(np.isnan(scores), -np.inf, scores)[:, ::-1].argmax(axis=1)  # (fold, v)
+    n_alphas = n_pairs // n_betas
+    alpha, beta = best // n_betas, best % n_betas
+    inward = np.where(alpha == 0, min(1, n_alphas - 1), max(n_alphas - 2, 0))
+    at_best, next_to_it = (
+        np.take_along_axis(scores, number[:, None], axis=1)[:, 0] for number in (best, inward * n_betas + beta)
+    )
+    at_edge = ((alpha == 0) | (alpha == n_alphas - 1)) & (at_best - next_to_it > MATERIAL_RISE)
+    return Choice(alpha, beta, at_edge)
+
+
+def predictions(
+    pieces: Pieces,
+    folds: Sequence[NestedFold],
+    targets: Targets,
+    sums: Sequence[TargetSums | None],
+    grid: Grid,
+    backend: Backend,
+    choices: tuple[Choice, Choice | None],
+    baseline: Floats | None = None,
+) -> Iterator[Prediction]:
+    """Predict each outer fold with the penalties chosen; parameters as for `inner_scores`.
+
+    `choices` are those of the features alone and with the baseline.
+    """
+    alone, joint = choices
+
+    def predict(number: int) -> list[Prediction]:
+        fold = folds[number]
+        rotation = pieces.rotate(fold.train)
+        projected = pieces.project(rotation, fold.test)
+        columns = training_baseline(pieces, rotation, baseline, fold.test, backend)
+        found = []
+        for block, block_sums in zip(targets.blocks, sums, strict=True):
+            y, here = targets.read(block), targets.here(block)
+            z, mean = pieces.reduce(rotation, y, block_sums), y[fold.train].mean(axis=0)
+            w = weights(rotation.s, z, grid, alone.alpha[number, here], backend)
+            predicted = backend.to_numpy(_narrow(backend, projected, z) @ w) + mean
+            both = None
+            if joint is not None and columns is not None:
+                pair = joint.alpha[number, here], joint.beta[number, here]
+                train = backend.array(y[fold.train] - mean)
+                w, b = joint_weights(rotation.s, z, train, columns, grid, *pair, backend)
+                both = backend.to_numpy(projected @ w + columns.held_out @ b) + mean
+            found.append(Prediction(number, block, predicted, both, y[fold.test], mean))
+        return found
+
+    for found in backend.map(predict, range(len(folds))):
+        yield from found
+
+
+def _narrow(backend: Backend, matrix: Any, like: Any) -> Any:
+    return backend.xp.astype(matrix, like.dtype)
+
+
+def weights(s: Any, z: Any, grid: Grid, alpha: NDArray[np.intp], backend: Backend) -> Any:
+    """Ridge weights (k, v) in the basis of the training features, each target at its own penalty of the grid."""
+    shrink = s / (s * s + backend.array(grid.alphas)[:, None])  # (a, k)
+    return _narrow(backend, shrink, z)[backend.index(alpha)].T * z
+
+
+def joint_weights(
+    s: Any,
+    z: Any,
+    train: Any,
+    baseline: Baseline,
+    grid: Grid,
+    alpha: NDArray[np.intp],
+    beta: NDArray[np.intp],
+    backend: Backend,
+) -> tuple[Any, Any]:
+    """Weights of the features (k, v) and of the baseline (q, v) beside them, each target at its own two penalties."""
+    xp = backend.xp
+    z = xp.astype(z, xp.float64)
+    inverse = 1.0 / (s * s + backend.array(grid.alphas)[:, None])
+    b = xp.zeros((baseline.train.shape[1], z.shape[1]), dtype=xp.float64, device=z.device)
+    for number in np.unique(alpha):
+        columns = backend.index(np.flatnonzero(alpha == number))
+        at = baseline_weights(
+            backend, s, inverse[number : number + 1], z[:, columns], train[:, columns], baseline, grid.betas
+        )
+        own = backend.index(beta[alpha == number])
+        b[:, columns] = at[0][own, :, backend.index(np.arange(len(own)))].T
+    return weights(s, z - baseline.reduced @ b, grid, alpha, backend), b
+
+
+def downdated(
+    u: Any, s: Any, folds: Sequence[NestedFold], targets: Targets, grid: Grid, backend: Backend
+) -> tuple[Choice, Iterator[Prediction]]:
+    """Choice of penalties and outer predictions from one factorisation of all samples (see `downdating`).
+
+    Parameters
+    ----------
+    u, s : arrays (n, k) and (k,)
+        Of the features centred on all samples, arrays of the backend.
+    folds : sequence of NestedFold
+        With inner folds.
+    targets : Targets
+    grid : Grid
+    backend : Backend
+    """
+    n_samples = targets.responses.n_samples
+    sets = _training_sets(folds)
+    inner = [np.setdiff1d(np.arange(n_samples), shared.train) for shared in sets]
+    outer = [np.setdiff1d(np.arange(n_samples), fold.train) for fold in folds]
+    narrow = backend.xp.astype(u, getattr(backend.xp, targets.dtype)).T
+    rotated = [narrow @ backend.array(targets.read(block), targets.dtype) for block in targets.blocks]
+    held_out = [_held_out_responses(sets, inner, targets, block, grid) for block in targets.blocks]
+    scores = _Means(len(folds), len(grid.alphas), targets.n)
+    best = np.full((len(folds), targets.n), -np.inf)
+    errors = np.zeros((n_samples, targets.n), dtype=targets.dtype)
+    for number, alpha in enumerate(grid.alphas):
+        downdate = Downdate(u, s, float(alpha), inner + outer, backend, targets.dtype)
+        this = slice(number, number + 1)
+        for block, z, observed in zip(targets.blocks, rotated, held_out, strict=True):
+            y, here = backend.array(targets.read(block), downdate.dtype), targets.here(block)
+            residuals = downdate.residuals(z if z.dtype == y.dtype else u.T @ y, y)
+            _score_left_out(scores, this, here, downdate, residuals, observed, grid, backend)
+            mean = scores.mean(this, here)[:, 0]
+            # The largest of equal penalties, and the largest of all where none has a score.
+            better = np.where(np.isnan(mean), -np.inf, mean) >= best[:, here]
+            best[:, here] = np.where(better, mean, best[:, here])
+            missed = backend.map(partial(downdate.errors, residuals), range(len(inner), len(inner) + len(outer)))
+            for fold, (values, left_out) in enumerate(zip(missed, outer, strict=True)):
+                rows = folds[fold].test
+                values = backend.to_numpy(values)[np.searchsorted(left_out, rows)]
+                errors[rows, here] = np.where(better[fold], values, errors[rows, here])
+    return choose(scores.mean()), _from_errors(folds, outer, targets, errors)
+
+
+def _score_left_out(
+    scores: _Means,
+    penalty: slice,
+    here: slice,
+    downdate: Downdate,
+    residuals: Any,
+    held_out: Sequence[Sequence[_HeldOutResponses]],
+    grid: Grid,
+    backend: Backend,
+) -> None:
+    """Add one penalty's scores on all inner folds for one block of targets."""
+
+    def score(number: int) -> list[Floats]:
+        missed = downdate.errors(residuals, number)
+        return [test.score(missed, grid, backend) for test in held_out[number]]
+
+    for tests, found in zip(held_out, backend.map(score, range(len(held_out))), strict=True):
+        for test, values in zip(tests, found, strict=True):
+            scores.add(test.fold, here, values, test.defined, penalty)
+
+
+@dataclass(frozen=True)
+class _HeldOutResponses:
+    """One block's responses of one inner fold's held-out samples: what of their score no penalty changes."""
+
+    fold: int
+    positions: Indices  # among the samples left out
+    centred: np.ndarray
+    power: Floats
+    defined: NDArray[np.bool_]
+
+    def score(self, errors: Any, grid: Grid, backend: Backend) -> Floats:
+        """The score (1, v) of predictions that miss the left-out samples by `errors`."""
+        missed = errors[backend.index(self.positions)]
+        if grid.selection == "r2":
+            return 1.0 - backend.to_numpy(backend.dots(missed, missed))[None].astype(np.float64) / self.power
+        centred = backend.array(self.centred, str(self.centred.dtype))
+        predicted = centred - missed
+        predicted = predicted - backend.xp.mean(predicted, axis=0)
+        square, product = (backend.to_numpy(backend.dots(predicted, other))[None] for other in (predicted, centred))
+        return score_of(square.astype(np.float64), product.astype(np.float64), self.power, "r")
+
+
+def _held_out_responses(
+    sets: Sequence[_TrainingSet],
+    left_out: Sequence[Indices],
+    targets: Targets,
+    block: slice,
+    grid: Grid,
+) -> list[list[_HeldOutResponses]]:
+    """For each training set what its tests need of a block of responses."""
+    y = targets.read(block)
+    total = y.sum(axis=0, dtype=np.float64)
+    found = []
+    for shared, missing in zip(sets, left_out, strict=True):
+        mean = (total - y[missing].sum(axis=0, dtype=np.float64)) / len(shared.train)
+        here = []
+        for fold, rows in shared.tests:
+            assert rows is not None
+            observed = y[rows]
+            reference = observed.mean(axis=0) if grid.selection == "r" else mean.astype(y.dtype)
+            centred, defined = observed - reference, ~is_constant(observed)
+            power = np.where(defined, np.einsum("mv,mv->v", centred, centred, dtype=np.float64), 1.0)
+            kept = centred if grid.selection == "r" else centred[:0]
+            here.append(_HeldOutResponses(fold, np.searchsorted(missing, rows), kept, power, defined))
+        found.append(here)
+    return found
+
+
+def _from_errors(
+    folds: Sequence[NestedFold], outer: Sequence[Indices], targets: Targets, errors: np.ndarray
+) -> Iterator[Prediction]:
+    for block in targets.blocks:
+        y = targets.read(block)
+        total = y.sum(axis=0, dtype=np.float64)
+        for number, (fold, left_out) in enumerate(zip(folds, outer, strict=True)):
+            observed = y[fold.test]
+            mean = (total - y[left_out].sum(axis=0, dtype=np.float64)) / len(fold.train)
+            predicted = observed - errors[fold.test, targets.here(block)]
+            yield Prediction(number, block, predicted, None, observed, mean)

@@ -1,0 +1,104 @@
+"""Responses read in blocks of targets, from memory or from a file, each target on a scale of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from brainalign.encoding.metrics import is_constant
+from brainalign.types import Floats
+
+__all__ = ["Responses", "blocks_of", "target_status"]
+
+# Targets read at once. Fixed, as sums over blocks of another width differ in their last bits.
+BLOCK = 2048
+
+
+def blocks_of(n_targets: int, step: int = BLOCK) -> Iterator[slice]:
+    """Consecutive slices of at most `step` targets."""
+    for start in range(0, n_targets, step):
+        yield slice(start, min(start + step, n_targets))
+
+
+def target_status(responses: Floats) -> np.ndarray:
+    """For each target of responses (sample, target): "ok", "constant" or "nonfinite"."""
+    status = np.full(responses.shape[1], "ok", dtype="<U9")
+    status[is_constant(np.nan_to_num(responses, nan=0.0, posinf=0.0, neginf=0.0))] = "constant"
+    status[~np.isfinite(responses).all(axis=0)] = "nonfinite"
+    return status
+
+
+class Responses:
+    """Responses (sample, target) as the encoders read them: blocks of standardised targets.
+
+    Scores do not depend on a target's offset and scale. Standardised, values of 1e6 or 1e-15 keep their digits in
+    float32 too. A target that is constant or not finite reads as zeros; `status` names it.
+
+    Parameters
+    ----------
+    array : array (n, v)
+        Anything with `shape` and `dtype` that slices like an array: numpy's, memory-mapped, HDF5 or Zarr. Read a block
+        of targets at a time, never whole.
+    dtype : {"float32", "float64"}, optional
+        Of the products with these responses; by default float32 for values of at most that precision.
+    hold : int
+        Bytes that a standardised copy may fill; one that would be larger is made block by block at each reading.
+
+    Attributes
+    ----------
+    status : array (v,) of str
+        "ok", "constant" or "nonfinite".
+    mean, scale : arrays (v,)
+        What was taken off each target, and what the rest was divided by.
+
+    Raises
+    ------
+    ValueError
+        If the array has not two dimensions.
+
+    Examples
+    --------
+    >>> responses = Responses(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    >>> responses.read(slice(0, 2)).tolist(), responses.status.tolist()
+    ([[-1.0, 0.0], [1.0, 0.0]], ['ok', 'constant'])
+    """
+
+    def __init__(self, array: Any, dtype: str | None = None, hold: int = 0) -> None:
+        if len(array.shape) != 2:
+            raise ValueError(f"responses must have shape (sample, target), not {tuple(array.shape)}.")
+        self.array = array
+        self.n_samples, self.n_targets = array.shape
+        narrow = np.dtype(array.dtype).kind == "f" and np.dtype(array.dtype).itemsize <= 4
+        self.dtype = dtype or ("float32" if narrow else "float64")
+        self.mean, self.scale = np.zeros(self.n_targets), np.ones(self.n_targets)
+        self.status = np.full(self.n_targets, "ok", dtype="<U9")
+        for block in blocks_of(self.n_targets):
+            values = np.asarray(array[:, block])
+            self.status[block] = target_status(values)
+            usable = self.status[block] == "ok"
+            finite = np.where(usable, values, 0.0).astype(np.float64)
+            self.mean[block] = finite.mean(axis=0)
+            self.scale[block] = np.where(usable, _deviation(finite - self.mean[block]), 1.0)
+        self._held: np.ndarray | None = None
+        if self.n_samples * self.n_targets * np.dtype(self.dtype).itemsize <= hold:
+            self._held = np.empty((self.n_samples, self.n_targets), dtype=self.dtype)
+            for block in blocks_of(self.n_targets):
+                self._held[:, block] = self._standardised(block)
+
+    def read(self, block: slice) -> np.ndarray:
+        """The standardised responses (n, width of the block)."""
+        return self._standardised(block) if self._held is None else self._held[:, block]
+
+    def _standardised(self, block: slice) -> np.ndarray:
+        values = np.asarray(self.array[:, block], dtype=np.float64)
+        standard = (values - self.mean[block]) / self.scale[block]
+        return np.where(self.status[block] == "ok", standard, 0.0).astype(self.dtype)
+
+
+def _deviation(centred: Floats) -> Floats:
+    """Standard deviation of columns whose squares may be too small or too large for their type."""
+    size = np.abs(centred).max(axis=0)
+    size = np.where(size > 0, size, 1.0)
+    return size * np.sqrt(((centred / size) ** 2).mean(axis=0))

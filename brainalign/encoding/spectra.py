@@ -1,0 +1,312 @@
+"""Factorisations of many training sets from shared pieces.
+
+The training sets of nested folds overlap: each is a union of the same few stretches of samples. What such a stretch
+contributes is computed once and added up, exactly, for each training set that contains it:
+
+- primal, for fewer features than samples: X'X is the sum of the stretches' centred Grams and of a term of rank one for
+  each mean, and X'Y likewise; standardising scales their rows and columns afterwards.
+- dual, for fewer samples than features: XX' of the training samples; without scaling it is a part of one kernel.
+
+Pieces are added, never subtracted from a total: a stretch with an outlier would take the others' digits with it. Grams,
+kernels and eigendecompositions are in float64, whatever the responses are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainalign.encoding.backends import Backend
+from brainalign.encoding.designs import Design, Moments, merge
+from brainalign.types import Floats
+
+__all__ = [
+    "DualPieces",
+    "Pieces",
+    "PrimalPieces",
+    "Rotation",
+    "TargetSums",
+    "atoms_of",
+    "column_weights_of",
+    "spectrum_of_all",
+]
+
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Training features in the basis of their principal components: (x - mean) * weight = U diag(s) V'.
+
+    Attributes
+    ----------
+    train : array (n,)
+        Indices of the training samples.
+    mean, weight : arrays (p,)
+        A column that is constant in training has weight zero. Of a part of one kernel, `mean` (n,) is its rows' mean.
+    s : array (k,)
+        Of the backend, like `v` and `u`.
+    v : array (p, k), optional
+        The rows of V times `weight`, where features are fewer than samples.
+    u : array (n, k), optional
+        Where they are not, or where targets are rotated sample by sample.
+    x : array (n, p), optional
+        (x - mean) * weight, where V is made from it.
+    """
+
+    train: Indices
+    mean: Floats
+    weight: Floats
+    s: Any
+    v: Any = None
+    u: Any = None
+    x: Floats | None = None
+
+
+@dataclass(frozen=True)
+class TargetSums:
+    """Of one block of responses, for each shared stretch of samples: means (stretch, v) and X'Y (p, v)."""
+
+    means: np.ndarray
+    products: tuple[np.ndarray, ...]
+
+
+class Pieces(Protocol):
+    """What the training sets of nested folds share."""
+
+    def rotate(self, train: Indices) -> Rotation:
+        """Factorise a training set."""
+        ...
+
+    def project(self, rotation: Rotation, index: Indices) -> Any:
+        """Samples (m,) in the basis of the training set, shape (m, k)."""
+        ...
+
+    def left(self, rotation: Rotation) -> Any:
+        """U of the training set, shape (n, k)."""
+        ...
+
+    def sums(self, responses: np.ndarray) -> TargetSums | None:
+        """What training sets share of a block of responses (n, v), if anything."""
+        ...
+
+    def reduce(self, rotation: Rotation, responses: np.ndarray, sums: TargetSums | None) -> Any:
+        """U'Y of the training set, shape (k, v)."""
+        ...
+
+    def coefficients(self, rotation: Rotation, w: Any) -> Floats:
+        """Weights (k, v) in the basis as weights (p, v) in the units of the features."""
+        ...
+
+
+def atoms_of(sets: Sequence[Indices], n_samples: int) -> list[Indices]:
+    """The coarsest parts of the samples of which every one of `sets` is a union.
+
+    Examples
+    --------
+    >>> sorted(atom.tolist() for atom in atoms_of([np.array([0, 1, 2]), np.array([2, 3])], 5))
+    [[0, 1], [2], [3], [4]]
+    """
+    membership = np.zeros((n_samples, len(sets)), dtype=bool)
+    for column, members in enumerate(sets):
+        membership[members, column] = True
+    _, atom = np.unique(np.packbits(membership, axis=1), axis=0, return_inverse=True)
+    order = np.argsort(atom.reshape(-1), kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(atom.reshape(-1)[order])) + 1)
+
+
+class PrimalPieces:
+    """Grams (p, p) of stretches of samples, and what they give of each training set.
+
+    Parameters
+    ----------
+    design : Design
+        Features (n, p).
+    sets : sequence of index arrays
+        The training sets that will be asked for.
+    backend : Backend
+    standardise : bool
+        Divide each column by its standard deviation over the training samples.
+    n_components : int, optional
+        Keep this many components only.
+    column_weights : array (p,), optional
+        What each column is multiplied by afterwards.
+    """
+
+    def __init__(
+        self,
+        design: Design,
+        sets: Sequence[Indices],
+        backend: Backend,
+        standardise: bool = True,
+        n_components: int | None = None,
+        column_weights: Floats | None = None,
+    ) -> None:
+        self.design, self.backend, self.standardise = design, backend, standardise
+        self.n_components, self.column_weights = n_components, column_weights
+        atoms = atoms_of(sets, design.shape[0])
+        # Scattered folds have more parts than training sets: then nothing is won by sharing. A GPU multiplies rows
+        # faster than it is handed their sums.
+        self._atoms = atoms if len(atoms) <= 4 * len(sets) and backend.device == "cpu" else []
+        self._moments = [design.moments(atom) for atom in self._atoms]
+
+    def rotate(self, train: Indices) -> Rotation:
+        """Factorise a training set."""
+        moments = self._moments_of(train)
+        weight = column_weights_of(moments.mean, np.sqrt(np.diag(moments.gram) / moments.n), self.standardise)
+        if self.column_weights is not None:
+            weight = weight * self.column_weights
+        s, vectors = _spectrum(moments.gram * weight[:, None] * weight, train, self)
+        rotation = Rotation(train, moments.mean, weight, s, v=self.backend.array(weight[:, None]) * vectors)
+        if self._atoms:
+            return rotation
+        return Rotation(train, moments.mean, weight, s, v=rotation.v, u=self.left(rotation))
+
+    def project(self, rotation: Rotation, index: Indices) -> Any:
+        """Samples (m,) in the basis of the training set, shape (m, k)."""
+        return self.backend.array(self.design.rows(index) - rotation.mean) @ rotation.v
+
+    def left(self, rotation: Rotation) -> Any:
+        """U of the training set, shape (n, k)."""
+        return self.project(rotation, rotation.train) / rotation.s if rotation.u is None else rotation.u
+
+    def sums(self, responses: np.ndarray) -> TargetSums | None:
+        """What training sets share of a block of responses (n, v), if anything."""
+        if not self._atoms:
+            return None
+        means = np.stack([responses[atom].mean(axis=0) for atom in self._atoms])
+        return TargetSums(means, tuple(self.design.cross(atom, responses[atom]) for atom in self._atoms))
+
+    def reduce(self, rotation: Rotation, responses: np.ndarray, sums: TargetSums | None) -> Any:
+        """U'Y of the training set, shape (k, v), in the type of the responses (n, v)."""
+        if sums is None or sums.means.dtype != responses.dtype:
+            return _left_times(self.backend, self.left(rotation), responses[rotation.train])
+        parts = self._parts(rotation.train)
+        n = np.array([self._moments[part].n for part in parts])
+        means = np.stack([self._moments[part].mean for part in parts]) - rotation.mean
+        product = (n[:, None] * means).T.astype(sums.means.dtype) @ sums.means[parts]
+        for part in parts:
+            product += sums.products[part]
+        return _left_times(self.backend, rotation.v / rotation.s, product)
+
+    def coefficients(self, rotation: Rotation, w: Any) -> Floats:
+        """Weights (k, v) in the basis as weights (p, v) in the units of the features."""
+        return self.backend.to_numpy(rotation.v @ w)
+
+    def _parts(self, train: Indices) -> list[int]:
+        inside = np.zeros(self.design.shape[0], dtype=bool)
+        inside[train] = True
+        return [number for number, atom in enumerate(self._atoms) if inside[atom[0]]]
+
+    def _moments_of(self, train: Indices) -> Moments:
+        if not self._atoms:
+            return self.design.moments(train)
+        return merge([self._moments[part] for part in self._parts(train)])
+
+
+class DualPieces:
+    """The kernel (n, n) of the samples, and what it gives of each training set; parameters as for `PrimalPieces`.
+
+    With scaling or weights of columns each training set has a kernel of its own, computed from its rows.
+    """
+
+    def __init__(
+        self,
+        design: Design,
+        backend: Backend,
+        standardise: bool = True,
+        n_components: int | None = None,
+        column_weights: Floats | None = None,
+    ) -> None:
+        self.design, self.backend, self.standardise = design, backend, standardise
+        self.n_components, self.column_weights = n_components, column_weights
+        self._kernel = None if standardise or column_weights is not None else design.kernel()
+
+    def rotate(self, train: Indices) -> Rotation:
+        """Factorise a training set."""
+        if self._kernel is not None:
+            kernel = self._kernel[np.ix_(train, train)]
+            mean = kernel.mean(axis=0)
+            s, u = _spectrum(kernel - mean - (mean - mean.mean())[:, None], train, self)
+            return Rotation(train, mean, np.empty(0), s, u=u)
+        rows = self.design.rows(train)
+        mean = rows.mean(axis=0)
+        weight = column_weights_of(mean, rows.std(axis=0), self.standardise)
+        if self.column_weights is not None:
+            weight = weight * self.column_weights
+        x = (rows - mean) * weight
+        s, u = _spectrum(x @ x.T, train, self)
+        return Rotation(train, mean, weight, s, u=u, x=x)
+
+    def project(self, rotation: Rotation, index: Indices) -> Any:
+        """Samples (m,) in the basis of the training set, shape (m, k)."""
+        if rotation.x is not None:
+            kernel = ((self.design.rows(index) - rotation.mean) * rotation.weight) @ rotation.x.T
+        else:
+            assert self._kernel is not None
+            kernel = self._kernel[np.ix_(index, rotation.train)]
+            # U is orthogonal to constants: what is the same in all columns drops out, the training mean stays.
+            kernel = kernel - rotation.mean
+        return self.backend.array(kernel) @ (rotation.u / rotation.s)
+
+    def left(self, rotation: Rotation) -> Any:
+        """U of the training set, shape (n, k)."""
+        return rotation.u
+
+    def sums(self, responses: np.ndarray) -> TargetSums | None:
+        """What training sets share of a block of responses: nothing."""
+        return None
+
+    def reduce(self, rotation: Rotation, responses: np.ndarray, sums: TargetSums | None) -> Any:
+        """U'Y of the training set, shape (k, v), in the type of the responses (n, v)."""
+        return _left_times(self.backend, rotation.u, responses[rotation.train])
+
+    def coefficients(self, rotation: Rotation, w: Any) -> Floats:
+        """Weights (k, v) in the basis as weights (p, v) in the units of the features."""
+        of_samples = self.backend.to_numpy((rotation.u / rotation.s) @ w)
+        if rotation.x is not None:
+            return rotation.weight[:, None] * (rotation.x.T @ of_samples)
+        rows = self.design.rows(rotation.train)
+        return (rows - rows.mean(axis=0)).T @ of_samples
+
+
+def spectrum_of_all(design: Design, backend: Backend) -> tuple[Any, Any]:
+    """U (n, k) and the singular values (k,) of the features centred on all samples."""
+    n, p = design.shape
+    every = np.arange(n)
+    pieces: PrimalPieces | DualPieces = (
+        DualPieces(design, backend, standardise=False)
+        if n <= p
+        else PrimalPieces(design, [every], backend, standardise=False)
+    )
+    rotation = pieces.rotate(every)
+    return pieces.left(rotation), rotation.s
+
+
+def column_weights_of(mean: Floats, deviation: Floats, standardise: bool = True) -> Floats:
+    """What each column is multiplied by; a constant one by zero, as its deviation is rounding of its mean."""
+    varies = deviation > 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+    scale = deviation if standardise else np.ones_like(deviation)
+    return np.where(varies, 1.0 / np.where(varies, scale, 1.0), 0.0)
+
+
+def _spectrum(squares: Floats, train: Indices, pieces: PrimalPieces | DualPieces) -> tuple[Any, Any]:
+    """Singular values, largest first, and vectors from X'X or XX'."""
+    xp = pieces.backend.xp
+    values, vectors = xp.linalg.eigh(pieces.backend.array(squares))
+    # Rounding alone gives values of this size: such directions are not in the data.
+    rounding = max(len(train), pieces.design.shape[1]) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
+    rank = int(xp.sum(xp.astype(values > rounding, xp.int64)))
+    rank = rank if pieces.n_components is None else min(rank, pieces.n_components)
+    n = values.shape[0]
+    return xp.sqrt(xp.flip(values[n - rank :])), xp.flip(vectors[:, n - rank :], axis=1)
+
+
+def _left_times(backend: Backend, matrix: Any, responses: np.ndarray) -> Any:
+    """Transpose of a float64 matrix (n, k) times responses (n, v), in the type of the responses."""
+    y = backend.array(responses, str(responses.dtype))
+    return backend.xp.astype(matrix, y.dtype).T @ y
