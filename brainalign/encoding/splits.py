@@ -211,20 +211,25 @@ def nested_folds(
 
 
 def _inner_blocks(train: Indices, others: Sequence[Indices], n_splits: int, gap: int) -> tuple[Fold, ...]:
-    """Each of the other blocks in turn, put together to `n_splits`, with a gap on both sides."""
+    """Each of the other blocks in turn, put together to `n_splits`, with a gap on both sides.
+
+    A block of which the outer gap leaves next to nothing cannot be tested on, nor one whose own gap leaves next to
+    nothing to train on: those are passed over, as long as two remain.
+    """
     n_folds = min(n_splits, len(others))
     fold_of_block = np.arange(len(others)) * n_folds // len(others)
     folds = []
     for number in range(n_folds):
         held = [np.intersect1d(train, rows) for rows, own in zip(others, fold_of_block, strict=True) if own == number]
-        near = np.concatenate([np.arange(rows[0] - gap, rows[-1] + gap + 1) for rows in held if len(rows)] or [train])
-        fold = Fold(np.setdiff1d(train, near), np.concatenate(held))
-        if min(len(fold.train), len(fold.test)) < 2:
-            raise DataError(
-                f"{len(train)} training samples are too few for {n_splits} inner blocks with a gap of {gap} samples: "
-                "take fewer blocks, a shorter gap (gap_s) or more data."
-            )
-        folds.append(fold)
+        near = [np.arange(rows[0] - gap, rows[-1] + gap + 1) for rows in held if len(rows)]
+        fold = Fold(np.setdiff1d(train, np.concatenate([*near, train[:0]])), np.concatenate(held))
+        if min(len(fold.train), len(fold.test)) >= 2:
+            folds.append(fold)
+    if len(folds) < 2:
+        raise DataError(
+            f"{len(train)} training samples are too few for {n_splits} inner blocks with a gap of {gap} samples: "
+            "take fewer blocks, a shorter gap (gap_s) or more data."
+        )
     return tuple(folds)
 
 

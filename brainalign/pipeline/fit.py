@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,16 +13,19 @@ from sklearn.base import BaseEstimator, clone
 
 from brainalign.datasets import check_recording
 from brainalign.encoding import RidgeEncoder, Splits
-from brainalign.encoding.cross_validation import cross_validate
-from brainalign.encoding.responses import target_status
+from brainalign.encoding.cross_validation import HOLD, cross_validate
+from brainalign.encoding.planning import free_memory
+from brainalign.encoding.responses import Responses
 from brainalign.errors import DataError
 from brainalign.features import SOUND_ENVELOPE, Baseline, sound_envelope
 from brainalign.types import AlignedRun, Aligner, Features, Finding, Floats, Recording, Stimulus
 
-__all__ = ["BASELINE_OF_WORDS", "Unit", "UnitScores", "baseline_names", "check_baseline", "fit_unit"]
+__all__ = ["BASELINE_OF_WORDS", "Unit", "UnitScores", "baseline_names", "check_baseline", "fit_units", "shareable"]
 
 # Bytes of aligned features held at once: layers beyond are placed in a second pass.
 LAYERS_AT_ONCE = 512 * 2**20
+# The share of the free memory that responses of subjects fitted together may fill.
+MEMORY_OF_SUBJECTS = 0.25
 
 # What a word-level baseline holds where none is named. Word-locked samples have one word each, so that the word rate
 # is the same for all.
@@ -78,14 +82,94 @@ def _has_sound(recording: Recording, stimulus: Stimulus) -> bool:
     return stimulus.audio is not None or SOUND_ENVELOPE in recording.regressors()
 
 
-def fit_unit(unit: Unit) -> UnitScores:
-    """Align, cross-validate and score every layer of one feature space for one subject.
+def shareable(units: Sequence[Unit]) -> list[list[int]]:
+    """Numbers of the units that may have one design: the same stimuli at the same times, nothing regressed out.
+
+    Whether they do is seen once they are aligned, in `fit_units`.
+    """
+    groups: dict[Any, list[int]] = {}
+    for number, unit in enumerate(units):
+        own = any(recording.read_confounds or recording.read_regressors for recording in unit.recordings)
+        heard = tuple((r.stimulus, r.offset_s, r.clock.step_s, r.clock.start_s) for r in unit.recordings)
+        groups.setdefault(number if own else heard, []).append(number)
+    return list(groups.values())
+
+
+def fit_units(units: Sequence[Unit]) -> list[UnitScores]:
+    """Align, cross-validate and score every layer of one feature space for several subjects.
+
+    Subjects whose samples have the same features, baseline and folds are one problem with more targets: everything but
+    the products with responses is done once for all of them.
 
     Raises
     ------
     DataError
         If there are too few samples or runs.
     """
+    results: list[UnitScores | None] = [None] * len(units)
+    waiting = list(range(len(units)))
+    while waiting:
+        together: list[tuple[int, _Aligned]] = []
+        room = np.inf
+        for number in list(waiting):
+            if len(together) >= room:
+                break
+            aligned = _align(units[number])
+            if isinstance(aligned, UnitScores):
+                results[number] = aligned
+            elif not together or aligned.same_design(together[0][1]):
+                together.append((number, aligned))
+                room = max(1.0, MEMORY_OF_SUBJECTS * free_memory() // max(aligned.responses.nbytes, 1))
+            else:
+                continue
+            waiting.remove(number)
+        if together:
+            scores = _fit_together([aligned for _, aligned in together])
+            for (number, _), scored in zip(together, scores, strict=True):
+                results[number] = scored
+    return [result for result in results if result is not None]
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """A unit's samples, in the order of stimuli and times within them."""
+
+    unit: Unit
+    recordings: Sequence[Recording]
+    runs: Sequence[AlignedRun]
+    findings: Sequence[Finding]
+    responses: Floats
+    groups: np.ndarray
+    times_s: Floats
+    order: np.ndarray
+    baseline: Floats | None
+
+    def designs(self) -> Iterator[Floats]:
+        """The features of each layer, (sample, dimension)."""
+        return (design[self.order] for design in _designs(self.runs, self.recordings, self.unit.features))
+
+    def same_design(self, other: _Aligned) -> bool:
+        """Whether the two have the same samples, features and baseline to the last bit."""
+        samples = zip((self.groups, self.times_s, self.order), (other.groups, other.times_s, other.order), strict=True)
+        if not all(np.array_equal(mine, theirs) for mine, theirs in samples):
+            return False
+        mine, theirs = (np.empty(0) if one.baseline is None else one.baseline for one in (self, other))
+        if not np.array_equal(mine, theirs):
+            return False
+        return all(np.array_equal(mine, theirs) for mine, theirs in zip(self._probed(), other._probed(), strict=True))
+
+    def _probed(self) -> list[Floats]:
+        """Random features as they are placed: placing is linear, so that where these agree all do."""
+        placed = []
+        for run, recording in zip(self.runs, self.recordings, strict=True):
+            space = self.unit.features[recording.stimulus]
+            values = np.random.default_rng(0).normal(size=(1, space.values.shape[1], 2)).astype(space.values.dtype)
+            placed.append(run.place(replace(space, layers=("probe",), values=values)))
+        return placed
+
+
+def _align(unit: Unit) -> _Aligned | UnitScores:
+    """The unit's samples; no scores but the findings where nothing of it can be used."""
     recordings, findings = _usable(unit.recordings, unit.stimuli)
     if not recordings:
         return UnitScores({}, {"findings": [vars(finding) for finding in findings], "n_samples": 0})
@@ -93,19 +177,28 @@ def fit_unit(unit: Unit) -> UnitScores:
     findings += [finding for run in runs for finding in run.findings]
     groups, times, order = _in_stimulus_order(runs, recordings)
     responses = np.concatenate([run.responses for run in runs])[order]
-    splitter = unit.splits.splitter(groups, times, unit.aligner.span_s)
     baseline = _baseline(unit, runs, recordings)
     baseline = None if baseline is None else baseline[order]
+    return _Aligned(unit, recordings, runs, findings, responses, groups, times, order, baseline)
 
+
+def _fit_together(aligned: Sequence[_Aligned]) -> list[UnitScores]:
+    """Scores of units of the same design, their targets side by side."""
+    first = aligned[0]
+    unit, groups, times, baseline = first.unit, first.groups, first.times_s, first.baseline
+    splitter = unit.splits.splitter(groups, times, unit.aligner.span_s)
     encoder = unit.encoder
     if isinstance(encoder, RidgeEncoder):
         # Where one run is all that is left to train on, it is cut into inner blocks, with the same gap between them.
         gap = unit.splits.gap(groups, times, unit.aligner.span_s)
         encoder = clone(encoder).set_params(gap=max(encoder.gap, gap))
+    edges = np.cumsum([0, *(one.responses.shape[1] for one in aligned)])
+    stacked = aligned[0].responses if len(aligned) == 1 else np.hstack([one.responses for one in aligned])
+    responses = Responses(stacked, hold=HOLD)
     score = partial(cross_validate, encoder, responses=responses, groups=groups, splitter=splitter)
     scores: dict[str, list[Floats]] = {}
-    for design in _designs(runs, recordings, unit.features):
-        alone, joint = score(features=design[order], baseline=baseline)
+    for design in first.designs():
+        alone, joint = score(features=design, baseline=baseline)
         named = {"r": alone.r, "r2": alone.r2, "alpha": alone.alpha, "at_edge": alone.at_edge}
         if joint is not None:
             named |= {"r_joint": joint.r, "r2_joint": joint.r2}
@@ -115,16 +208,20 @@ def fit_unit(unit: Unit) -> UnitScores:
     if baseline is not None:
         alone, _ = score(features=baseline)
         arrays |= {"r_baseline": alone.r, "r2_baseline": alone.r2}
-    latencies = runs[0].latencies_s
-    facts = {
-        "findings": [vars(finding) for finding in findings],
-        "n_samples": len(responses),
-        "n_folds": arrays["r"].shape[1],
-        "splitter": repr(splitter),
-        "status": target_status(responses).tolist(),
-        "latencies_s": None if latencies is None else latencies.tolist(),
-    }
-    return UnitScores({name: values.astype(np.float32) for name, values in arrays.items()}, facts)
+    found = []
+    for one, (start, stop) in zip(aligned, itertools.pairwise(edges.tolist()), strict=True):
+        latencies = one.runs[0].latencies_s
+        facts = {
+            "findings": [vars(finding) for finding in one.findings],
+            "n_samples": len(one.responses),
+            "n_folds": arrays["r"].shape[1],
+            "splitter": repr(splitter),
+            "status": responses.status[start:stop].tolist(),
+            "latencies_s": None if latencies is None else latencies.tolist(),
+        }
+        own = {name: values[..., start:stop].astype(np.float32) for name, values in arrays.items()}
+        found.append(UnitScores(own, facts))
+    return found
 
 
 def _usable(recordings: Sequence[Recording], stimuli: Mapping[str, Stimulus]) -> tuple[list[Recording], list[Finding]]:

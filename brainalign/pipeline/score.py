@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from brainalign.encoding import RidgeEncoder, Splits
 from brainalign.errors import DataError, DataWarning, FitWarning, RecipeError
 from brainalign.files import digest_of
 from brainalign.pipeline.assemble import assemble
-from brainalign.pipeline.fit import Unit, UnitScores, baseline_names, check_baseline, fit_unit
+from brainalign.pipeline.fit import Unit, UnitScores, baseline_names, check_baseline, fit_units, shareable
 from brainalign.registry import ALIGNMENTS, find
 from brainalign.store import Store
 from brainalign.types import WORD_COLUMNS, Aligner, Dataset, Extractor, Features, Finding, Recording, Scores, Stimulus
@@ -24,7 +24,7 @@ from brainalign.types import WORD_COLUMNS, Aligner, Dataset, Extractor, Features
 __all__ = ["Progress", "score_layers", "stimulus_digest"]
 
 # Raised when the same settings and data would give other numbers than before.
-CODE_VERSION = 4
+CODE_VERSION = 5
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -199,23 +199,31 @@ def _score_space(
             )
             for subject in missing
         ]
-        for subject, scores in zip(missing, _fit_all(units, n_jobs), strict=True):
+        for number, scores in _fit_all(units, n_jobs):
             facts = {**scores.facts, "layers": list(layers), "metadata": metadata}
             if study.store:
-                study.store.put(keys[subject], scores.arrays, facts)
-            done[subject] = UnitScores(scores.arrays, facts)
+                study.store.put(keys[missing[number]], scores.arrays, facts)
+            done[missing[number]] = UnitScores(scores.arrays, facts)
             progress(f"fit {space.name}", len(done), len(subjects))
     return layers, metadata, {subject: done[subject] for subject in subjects}
 
 
-def _fit_all(units: Sequence[Unit], n_jobs: int) -> Any:
-    """The units' scores, in order, as they come."""
-    if n_jobs == 1 or len(units) == 1:
-        return map(fit_unit, units)
+def _fit_all(units: Sequence[Unit], n_jobs: int) -> Iterator[tuple[int, UnitScores]]:
+    """Each unit's number and scores, as they come; units that may share a design go together."""
+    groups = shareable(units)
+    if n_jobs == 1 or len(groups) == 1:
+        results = map(fit_units, ([units[number] for number in group] for group in groups))
+        yield from _numbered(groups, results)
+        return
     with joblib.parallel_config("loky", inner_max_num_threads=1):
-        return joblib.Parallel(n_jobs=min(n_jobs, len(units)), return_as="generator")(
-            joblib.delayed(fit_unit)(unit) for unit in units
-        )
+        calls = (joblib.delayed(fit_units)([units[number] for number in group]) for group in groups)
+        parallel = joblib.Parallel(n_jobs=min(n_jobs, len(groups)), return_as="generator")
+        yield from _numbered(groups, parallel(calls))
+
+
+def _numbered(groups: Sequence[Sequence[int]], results: Iterable[list[UnitScores]]) -> Iterator[tuple[int, UnitScores]]:
+    for group, scores in zip(groups, results, strict=True):
+        yield from zip(group, scores, strict=True)
 
 
 def _extract(study: Study, space: Extractor, fingerprint: Mapping[str, Any], progress: Progress) -> dict[str, Features]:

@@ -1,17 +1,19 @@
 """How fast brainalign's ridge engine is: run `python tests/benchmarks/ridge.py [--quick] [--only a,b] [--json FILE]`.
 
 Prints one row per measurement, each a ratio of times taken in this process in alternation (ours, theirs, ours ...):
-the median over rounds, with the lowest and highest. Both sides use all cores. All of it takes about a quarter of an
-hour; `--quick` only tries, on small problems whose figures mean nothing, that everything works, in about a minute.
+the median over rounds, with the lowest and highest. Both sides use all cores, so nothing else should run on the
+machine: a busy one slows decompositions a hundredfold. All of it takes about half an hour; `--quick` only tries, on
+small problems whose figures mean nothing, that everything works, in about a minute.
 
 (a) fMRI, nested: 2 layers, 5 outer x 4 inner runs, 13 penalties, float32, against himalaya's RidgeCV, the faster of
-    its numpy and torch backends, and its KernelRidgeCV, likewise; both with an intercept, which is the very same problem. And
-    ours as it is by default, with columns standardised on the training samples besides.
+    its numpy and torch backends, and likewise its KernelRidgeCV. Both fit an intercept, which makes it the very same
+    problem. And ours as it is by default, which standardises columns on the training samples besides.
 (b) The same with 10 runs; himalaya's loop is timed on 2 of the 10 outer folds, and multiplied.
 (c) Word-locked: subjects x channels x latencies as one problem, against MNE's SlidingEstimator around scikit-learn's
     RidgeCV(alpha_per_target=True), the faster of one process and one per core. Theirs is a loop over subjects and
     folds that share nothing: one of each is timed, and multiplied.
-(d) The share of the machine's float32 matrix-product rate at which (a) does the operations that its plan counts.
+(d) The share of the machine's float32 matrix-product rate at which (a) does the operations that its plan counts;
+    the plan counts one in float64 as two.
 (e) Peak memory of (a), each side in a process of its own: the rise above what the data and imports take.
 (f) Growth of our time: the exponent log2(t2 / t1) when targets, samples, features, layers or folds are doubled.
 
@@ -30,6 +32,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -37,7 +40,9 @@ from _measuring import Row, Timed, alternate, describe_machine, peak_rise_mb, pr
 from _opponents import Estimates, himalaya_scores, pack, sliding_scores
 from _problems import FmriSize, Problem, WordLockedSize, fmri_problem, word_locked_problem
 
-from brainalign.encoding import ContiguousBlocks, LeaveOneRunOut, RidgeEncoder, cross_val_scores
+from brainalign.encoding import ContiguousBlocks, LeaveOneRunOut, Responses, RidgeEncoder, cross_val_scores
+from brainalign.encoding.designs import Matrix
+from brainalign.encoding.splits import nested_folds
 
 FMRI_ALPHAS = tuple(np.logspace(1, 7, 13).tolist())
 WORD_ALPHAS = tuple(np.logspace(-1, 6, 20).tolist())
@@ -121,10 +126,17 @@ def _small_problem() -> Problem:
 
 def ours(problem: Problem, standardise: bool = False) -> xr.Dataset:
     """Leave one run out, inside and outside; without `standardise` columns are only centred, as himalaya does."""
-    encoder = RidgeEncoder(alphas=FMRI_ALPHAS, inner_splits=LeaveOneRunOut(), standardise=standardise)
     return cross_val_scores(
-        problem.features, problem.responses, groups=problem.groups, encoder=encoder, splitter=LeaveOneRunOut()
+        problem.features,
+        problem.responses,
+        groups=problem.groups,
+        encoder=fmri_encoder(standardise),
+        splitter=LeaveOneRunOut(),
     )
+
+
+def fmri_encoder(standardise: bool = False) -> RidgeEncoder:
+    return RidgeEncoder(alphas=FMRI_ALPHAS, inner_splits=LeaveOneRunOut(), standardise=standardise)
 
 
 OURS: dict[str, Callable[[Problem], xr.Dataset]] = {
@@ -209,14 +221,14 @@ def word_locked(sizes: Sizes) -> Iterator[Row]:
     def theirs(n_jobs: int) -> Estimates:
         return sliding_scores(packed, *folds[-1], WORD_ALPHAS, size.n_units, n_jobs)
 
-    def stacked(inner_splits: str | ContiguousBlocks) -> xr.Dataset:
+    def stacked(inner_splits: int | Literal["loo"]) -> xr.Dataset:
         encoder = RidgeEncoder(alphas=WORD_ALPHAS, inner_splits=inner_splits)
         return cross_val_scores(problem.features, problem.responses, encoder=encoder, splitter=splitter)
 
     timed = alternate(
         {
             "ours": partial(stacked, "loo"),
-            "ours blocked": partial(stacked, ContiguousBlocks(4)),
+            "ours blocked": partial(stacked, 4),
             "one process": partial(theirs, 1),
             "one process per core": partial(theirs, -1),
         },
@@ -255,9 +267,11 @@ def machine_share(sizes: Sizes) -> Iterator[Row]:
 
 
 def counted_operations(problem: Problem) -> float:
-    """The floating-point operations that the plan of `ours` counts for this problem."""
-    # PLACE FOR brainalign.encoding.explain: return its count for the arguments of `ours`.
-    return math.nan
+    """The floating-point operations that the plans of `ours` count for all layers."""
+    responses = Responses(problem.responses)
+    folds = nested_folds(LeaveOneRunOut(), LeaveOneRunOut(), responses.n_samples, problem.groups)
+    plans = [fmri_encoder().explain(Matrix(x), responses, folds)[0] for x in problem.features.values()]
+    return sum(plan.operations[plan.route] for plan in plans)
 
 
 # (e)

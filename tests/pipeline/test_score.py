@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,7 @@ from brainalign.errors import DataError, DataWarning, FitWarning, RecipeError, S
 from brainalign.features import Baseline, ToyModel
 from brainalign.pipeline import score as score_module
 from brainalign.pipeline import score_layers
+from brainalign.pipeline.fit import Unit, UnitScores
 from brainalign.report import planted_recovery
 from brainalign.simulate import InMemory, Simulated, simulate_fmri, simulate_meg, words_from_text
 from brainalign.store import Store
@@ -87,7 +89,7 @@ def test_a_second_call_reads_instead_of_computing(fmri: InMemory, monkeypatch: p
     def forbidden(*_: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(score_module, "fit_unit", forbidden)
+    monkeypatch.setattr(score_module, "fit_units", forbidden)
     monkeypatch.setattr(ToyModel, "extract", forbidden)
     xr.testing.assert_identical(first, score_layers(fmri, TOY))
 
@@ -95,8 +97,13 @@ def test_a_second_call_reads_instead_of_computing(fmri: InMemory, monkeypatch: p
 def test_only_what_is_missing_is_computed(fmri: InMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     score_layers(fmri, TOY)
     fitted = []
-    fit = score_module.fit_unit
-    monkeypatch.setattr(score_module, "fit_unit", lambda unit: fitted.append(unit.recordings[0].subject) or fit(unit))
+    fit = score_module.fit_units
+
+    def counted(units: Sequence[Unit]) -> list[UnitScores]:
+        fitted.extend(unit.recordings[0].subject for unit in units)
+        return fit(units)
+
+    monkeypatch.setattr(score_module, "fit_units", counted)
     score_layers(changed(fmri, "b", lambda response: response * 2), TOY)
     assert fitted == ["b"]
 
