@@ -124,7 +124,7 @@ def explain(
     >>> explain(RidgeEncoder(), X, Y)
     'primal: 0.438 GFLOP (dual 2.15); all targets at once; numpy (cpu)'
     """
-    responses = Responses(responses)
+    responses = responses if isinstance(responses, Responses) else Responses(responses)
     design = _design(features, responses.n_samples)
     folds = _folds(encoder, splitter or _default_splitter(groups), responses.n_samples, groups)
     how, backend = encoder.explain(design, responses, folds)

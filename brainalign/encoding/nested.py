@@ -209,9 +209,10 @@ def training_baseline(
     if baseline is None:
         return None
     mean, weight = standard_columns(baseline[rotation.train])
-    train = backend.array((baseline[rotation.train] - mean) * weight)
-    held_out = train if rows is None else backend.array((baseline[rows] - mean) * weight)
-    return Baseline(train, held_out, pieces.left(rotation).T @ train)
+    standard = (baseline - mean) * weight
+    train = backend.array(standard[rotation.train])
+    held_out = train if rows is None else backend.array(standard[rows])
+    return Baseline(train, held_out, pieces.reduce(rotation, standard, None))
 
 
 def standard_columns(columns: Floats) -> tuple[Floats, Floats]:

@@ -183,15 +183,19 @@ class PrimalPieces:
 
     def reduce(self, rotation: Rotation, responses: np.ndarray, sums: TargetSums | None) -> Any:
         """U'Y of the training set, shape (k, v), in the type of the responses (n, v)."""
+        if rotation.u is not None:
+            return _left_times(self.backend, rotation.u, responses[rotation.train])
+        right = rotation.v / rotation.s
         if sums is None or sums.means.dtype != responses.dtype:
-            return _left_times(self.backend, self.left(rotation), responses[rotation.train])
+            product = self.design.cross(rotation.train, responses[rotation.train])
+            return _left_times(self.backend, right, product)
         parts = self._parts(rotation.train)
         n = np.array([self._moments[part].n for part in parts])
         means = np.stack([self._moments[part].mean for part in parts]) - rotation.mean
         product = (n[:, None] * means).T.astype(sums.means.dtype) @ sums.means[parts]
         for part in parts:
             product += sums.products[part]
-        return _left_times(self.backend, rotation.v / rotation.s, product)
+        return _left_times(self.backend, right, product)
 
     def coefficients(self, rotation: Rotation, w: Any) -> Floats:
         """Weights (k, v) in the basis as weights (p, v) in the units of the features."""

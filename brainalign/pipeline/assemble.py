@@ -88,6 +88,7 @@ def assemble(
         "baseline": list(baseline),
         "n_samples": {subject: first[subject].facts["n_samples"] for subject in subjects},
         "splitter": first[subjects[0]].facts["splitter"],
+        "solver": {name: scores_of[subjects[0]].facts["solver"] for name, _, _, scores_of in results},
         "features": [{"name": name, "metadata": _short(metadata)} for name, _, metadata, _ in results],
         "findings": _findings(data, first) + _edge_findings(results),
     }

@@ -228,6 +228,7 @@ def _record(recipe: Recipe, written_out: dict[str, Any], data: Dataset, scores: 
         "baseline": scores.attrs["baseline"],
         "alignment": written_out["alignment"],
         "encoder": written_out["encoder"],
+        "solver": scores.attrs["solver"],
         "splits": {**written_out["splits"], "used": scores.attrs["splitter"]},
         "n_folds": scores.sizes["fold"],
         "n_samples": _one_or_each(scores.attrs["n_samples"]),

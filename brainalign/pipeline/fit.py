@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, clone
 
 from brainalign.datasets import check_recording
 from brainalign.encoding import RidgeEncoder, Splits
-from brainalign.encoding.cross_validation import HOLD, cross_validate
+from brainalign.encoding.cross_validation import HOLD, cross_validate, explain
 from brainalign.encoding.planning import free_memory
 from brainalign.encoding.responses import Responses
 from brainalign.errors import DataError
@@ -197,7 +197,10 @@ def _fit_together(aligned: Sequence[_Aligned]) -> list[UnitScores]:
     responses = Responses(stacked, hold=HOLD)
     score = partial(cross_validate, encoder, responses=responses, groups=groups, splitter=splitter)
     scores: dict[str, list[Floats]] = {}
+    solver = None
     for design in first.designs():
+        if solver is None and isinstance(encoder, RidgeEncoder):
+            solver = explain(encoder, design, responses, groups, splitter)
         alone, joint = score(features=design, baseline=baseline)
         named = {"r": alone.r, "r2": alone.r2, "alpha": alone.alpha, "at_edge": alone.at_edge}
         if joint is not None:
@@ -216,6 +219,7 @@ def _fit_together(aligned: Sequence[_Aligned]) -> list[UnitScores]:
             "n_samples": len(one.responses),
             "n_folds": arrays["r"].shape[1],
             "splitter": repr(splitter),
+            "solver": solver,
             "status": responses.status[start:stop].tolist(),
             "latencies_s": None if latencies is None else latencies.tolist(),
         }
