@@ -29,6 +29,7 @@ ALIGNMENTS: Mapping[str, str] = {
 
 ENCODERS: Mapping[str, str] = {
     "ridge": "brainalign.encoding.ridge:RidgeEncoder",
+    "banded": "brainalign.encoding.banded:BandedRidgeEncoder",
 }
 
 

@@ -1,3 +1,4 @@
+from .banded import BandedRidgeEncoder as BandedRidgeEncoder
 from .cross_validation import FoldScores as FoldScores
 from .cross_validation import cross_val_scores as cross_val_scores
 from .cross_validation import cross_validate as cross_validate
@@ -7,6 +8,8 @@ from .metrics import pearson as pearson
 from .metrics import r2 as r2
 from .metrics import top_k_accuracy as top_k_accuracy
 from .metrics import two_vs_two as two_vs_two
+from .partition import split_r as split_r
+from .partition import split_r2 as split_r2
 from .responses import Responses as Responses
 from .ridge import RidgeEncoder as RidgeEncoder
 from .splits import ContiguousBlocks as ContiguousBlocks

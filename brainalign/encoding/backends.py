@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
@@ -15,7 +16,7 @@ import numpy as np
 import threadpoolctl
 from scipy.linalg import get_lapack_funcs
 
-__all__ = ["Backend", "BackendName", "choose_backend"]
+__all__ = ["Backend", "BackendName", "choose_backend", "threads_allowed"]
 
 BackendName = Literal["auto", "numpy", "torch"]
 Item = TypeVar("Item")
@@ -36,6 +37,8 @@ class Backend:
     name : {"numpy", "torch"}
     device : str
         "cpu", or a device of torch such as "cuda" or "cuda:1".
+    threads : int
+        How many things numpy computes at a time; torch has threads of its own.
 
     Examples
     --------
@@ -46,6 +49,7 @@ class Backend:
 
     name: Literal["numpy", "torch"] = "numpy"
     device: str = "cpu"
+    threads: int = 1
 
     @property
     def xp(self) -> Any:
@@ -90,19 +94,25 @@ class Backend:
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Results in the order of the items, several computed at the same time where that is faster.
 
-        Numpy's products then run on one thread each, as many at a time as they would else have threads: small ones
-        gain, what is not a product gains, and results do not depend on the number of threads, not in their last bits.
+        Numpy's products then run on one thread each, `threads` of them at a time: small ones gain, what is not a
+        product gains, and results do not depend on the number of threads, not in their last bits. Few results wait at a
+        time, so that memory does not grow with the number of items.
         """
         if self.name != "numpy":
             yield from map(function, items)
             return
-        threads = max((pool["num_threads"] for pool in threadpoolctl.threadpool_info()), default=1)
         with threadpoolctl.threadpool_limits(1):
-            if threads == 1:
+            if self.threads == 1:
                 yield from map(function, items)
                 return
-            with ThreadPoolExecutor(threads) as pool:
-                yield from pool.map(function, items)
+            with ThreadPoolExecutor(self.threads) as pool:
+                waiting: deque[Future[Result]] = deque()
+                for item in items:
+                    waiting.append(pool.submit(function, item))
+                    if len(waiting) > self.threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
 
     def to_numpy(self, values: Any) -> np.ndarray:
         """An array of this library as one of numpy's."""
@@ -142,6 +152,11 @@ def choose_backend(backend: BackendName, device: str | None, operations: float) 
             return Backend()
         raise ValueError("The torch backend needs torch, which is not installed: use backend='numpy'.")
     return Backend("torch", _torch_device(device)) if backend == "torch" or device not in (None, "cpu") else _fastest()
+
+
+def threads_allowed() -> int:
+    """As many threads as numpy's products would use now: what OMP_NUM_THREADS, a job's limits or joblib leave."""
+    return max((pool["num_threads"] for pool in threadpoolctl.threadpool_info()), default=1)
 
 
 def _torch_device(device: str | None) -> str:

@@ -14,10 +14,12 @@ import xarray as xr
 from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, clone
 
+from brainalign.encoding.banded import BandedRidgeEncoder
 from brainalign.encoding.designs import Design, Matrix
 from brainalign.encoding.metrics import Matches, pearson, r2
 from brainalign.encoding.nested import Choice
-from brainalign.encoding.responses import Responses, blocks_of
+from brainalign.encoding.partition import split_r2
+from brainalign.encoding.responses import Responses
 from brainalign.encoding.ridge import RidgeEncoder
 from brainalign.encoding.splits import ContiguousBlocks, LeaveOneRunOut, NestedFold, Splitter, leaky_share, nested_folds
 from brainalign.errors import DataError, FitWarning
@@ -45,6 +47,8 @@ class FoldScores:
         1 where a wider grid would have given another penalty.
     matches : mapping of metric to array (fold,)
         Of all targets together, where asked for.
+    r2_band : array (fold, band, target), optional
+        Each band's part of `r2` (`split_r2`), for a banded encoder.
     """
 
     r: Floats
@@ -52,6 +56,7 @@ class FoldScores:
     alpha: Floats
     at_edge: Floats
     matches: Mapping[str, Floats]
+    r2_band: Floats | None = None
 
 
 def cross_validate(
@@ -171,7 +176,7 @@ def cross_val_scores(
     -------
     xarray.Dataset
         ``r``, ``r2`` and ``alpha`` with dimensions (feature_space, fold, target), and the other metrics with
-        (feature_space, fold); average over fold.
+        (feature_space, fold); average over fold. From a `BandedRidgeEncoder` also ``r2_band``, with band before target.
 
     Raises
     ------
@@ -206,7 +211,14 @@ def cross_val_scores(
     }
     for name in results[0].matches:
         variables[name] = (of_targets[:2], np.stack([scores.matches[name] for scores in results]))
-    found = xr.Dataset(variables, coords={"feature_space": list(spaces)})
+    coords = {"feature_space": list(spaces)}
+    if isinstance(encoder, BandedRidgeEncoder):
+        variables["r2_band"] = (
+            ("feature_space", "fold", "band", "target"),
+            np.stack([scores.r2_band for scores in results if scores.r2_band is not None]),
+        )
+        coords["band"] = encoder.band_names()
+    found = xr.Dataset(variables, coords=coords)
     if out is not None:
         with atomic_path(Path(out)) as part:
             found.to_netcdf(part, engine="h5netcdf")
@@ -228,6 +240,7 @@ class _Collected:
                 raise ValueError(f"There is no metric {name!r}: pearson, r2, two_vs_two, top_1, top_5 ...")
         self.r, self.r2, self.alpha, self.at_edge = np.full((4, n_folds, responses.n_targets), np.nan)
         self.matches: list[Matches | None] = [None] * n_folds
+        self.r2_band: Floats | None = None
 
     def add_choice(self, block: slice, choice: Choice, alphas: Floats) -> None:
         self.alpha[:, block] = alphas[choice.alpha]
@@ -241,10 +254,16 @@ class _Collected:
             matches = self.matches[fold] = self.matches[fold] or Matches(len(observed))
             matches.update(predicted[:, usable], observed[:, usable])
 
+    def add_bands(self, fold: int, block: slice, bands: Floats, observed: Floats, reference: Floats) -> None:
+        if self.r2_band is None:
+            self.r2_band = np.full((len(self.r), len(bands), self.r.shape[1]), np.nan)
+        self.r2_band[fold, :, block] = split_r2(bands, observed, reference)
+
     def scores(self) -> FoldScores:
         r, r2_, alpha, at_edge = (np.where(self.usable, v, np.nan) for v in (self.r, self.r2, self.alpha, self.at_edge))
         matched = {name: np.array([_match(matches, name) for matches in self.matches]) for name in self.metrics}
-        return FoldScores(r, r2_, alpha, at_edge, matched)
+        bands = None if self.r2_band is None else np.where(self.usable, self.r2_band, np.nan)
+        return FoldScores(r, r2_, alpha, at_edge, matched, bands)
 
 
 def _match(matches: Matches | None, metric: str) -> float:
@@ -268,6 +287,8 @@ def _collect(
             if choice is not None:
                 result.add_choice(block, choice, alphas)
         for found in part.predictions:
+            if found.bands is not None:
+                results[0].add_bands(found.fold, found.block, found.bands, found.observed, found.reference)
             for result, predicted in zip(results, (found.alone, found.joint), strict=False):
                 if predicted is not None:
                     result.add(found.fold, found.block, predicted, found.observed, found.reference)
@@ -319,7 +340,7 @@ def _check_leak(folds: Sequence[NestedFold], groups: Any, responses: Responses, 
     share = leaky_share(folds, groups)
     if share <= LEAKY:
         return
-    y = responses.read(next(blocks_of(responses.n_targets, TARGETS_LOOKED_AT)))
+    y = responses.read(slice(0, min(TARGETS_LOOKED_AT, responses.n_targets)))
     neighbours = np.nanmedian(pearson(y[:-1], y[1:])) if (responses.status == "ok").any() else np.nan
     size = (
         f"{share:.0%} of the held-out samples stand between two training samples, and neighbouring samples of a "

@@ -85,7 +85,8 @@ class Choice:
 class Prediction:
     """Held-out samples of one outer fold and one block of targets, responses standardised over all samples.
 
-    `alone`, `joint` and `observed` are (m, width of the block); `reference` (width,) is the mean over training.
+    `alone`, `joint` and `observed` are (m, width of the block); `reference` (width,) is the mean over training. `bands`
+    (band, m, width) is what each band of a banded ridge adds to `reference` in `alone`.
     """
 
     fold: int
@@ -94,6 +95,7 @@ class Prediction:
     joint: Floats | None
     observed: Floats
     reference: Floats
+    bands: Floats | None = None
 
 
 class _Means:
@@ -254,28 +256,30 @@ def predictions(
     """
     alone, joint = choices
 
-    def predict(number: int) -> list[Prediction]:
-        fold = folds[number]
+    def prepare(fold: NestedFold) -> tuple[Rotation, Any, Baseline | None]:
         rotation = pieces.rotate(fold.train)
-        projected = pieces.project(rotation, fold.test)
         columns = training_baseline(pieces, rotation, baseline, fold.test, backend)
-        found = []
-        for block, block_sums in zip(targets.blocks, sums, strict=True):
-            y, here = targets.read(block), targets.here(block)
-            z, mean = pieces.reduce(rotation, y, block_sums), y[fold.train].mean(axis=0)
-            w = weights(rotation.s, z, grid, alone.alpha[number, here], backend)
-            predicted = backend.to_numpy(_narrow(backend, projected, z) @ w) + mean
-            both = None
-            if joint is not None and columns is not None:
-                pair = joint.alpha[number, here], joint.beta[number, here]
-                train = backend.array(y[fold.train] - mean)
-                w, b = joint_weights(rotation.s, z, train, columns, grid, *pair, backend)
-                both = backend.to_numpy(projected @ w + columns.held_out @ b) + mean
-            found.append(Prediction(number, block, predicted, both, y[fold.test], mean))
-        return found
+        return rotation, pieces.project(rotation, fold.test), columns
 
-    for found in backend.map(predict, range(len(folds))):
-        yield from found
+    def predict(number: int, prepared: tuple[Rotation, Any, Baseline | None], of_block: int) -> Prediction:
+        fold, block, (rotation, projected, columns) = folds[number], targets.blocks[of_block], prepared
+        y, here = targets.read(block), targets.here(block)
+        z, mean = pieces.reduce(rotation, y, sums[of_block]), y[fold.train].mean(axis=0)
+        w = weights(rotation.s, z, grid, alone.alpha[number, here], backend)
+        predicted = backend.to_numpy(_narrow(backend, projected, z) @ w) + mean
+        both = None
+        if joint is not None and columns is not None:
+            pair = joint.alpha[number, here], joint.beta[number, here]
+            train = backend.array(y[fold.train] - mean)
+            w, b = joint_weights(rotation.s, z, train, columns, grid, *pair, backend)
+            both = backend.to_numpy(projected @ w + columns.held_out @ b) + mean
+        return Prediction(number, block, predicted, both, y[fold.test], mean)
+
+    # As many factorisations as threads, then the blocks of targets of each.
+    for first in range(0, len(folds), backend.threads):
+        together = folds[first : first + backend.threads]
+        for number, prepared in enumerate(list(backend.map(prepare, together)), first):
+            yield from backend.map(partial(predict, number, prepared), range(len(targets.blocks)))
 
 
 def _narrow(backend: Backend, matrix: Any, like: Any) -> Any:

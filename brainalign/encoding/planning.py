@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -9,8 +10,12 @@ from typing import Literal, get_args
 import numpy as np
 import psutil
 
+from brainalign.encoding.backends import threads_allowed
+from brainalign.encoding.nested import Targets
 from brainalign.encoding.penalties import DOUBLE, Grid
+from brainalign.encoding.responses import Responses, block_width
 from brainalign.encoding.splits import NestedFold
+from brainalign.errors import FitWarning
 
 __all__ = ["Plan", "Problem", "Route", "free_memory", "plan"]
 
@@ -35,7 +40,8 @@ class Problem:
         Whether columns are scaled on each training set, so that no two have the same penalty.
     dtype : {"float32", "float64"}
         Of products with responses.
-    n_baseline : int
+    n_baseline, n_bands : int
+        Columns of a baseline; bands whose predictions are kept apart.
     """
 
     n_features: int
@@ -45,6 +51,7 @@ class Problem:
     scaled: bool
     dtype: str = "float64"
     n_baseline: int = 0
+    n_bands: int = 0
 
     @property
     def n_samples(self) -> int:
@@ -71,6 +78,8 @@ class Plan:
         Operations of each route that the problem allows; one in float64 counts as two.
     targets_at_once : int
         So many that accumulated scores and shared products stay within the memory limit.
+    threads : int
+        How many training sets are factorised at a time, for the same reason.
 
     Examples
     --------
@@ -86,6 +95,15 @@ class Plan:
     operations: Mapping[Route, float]
     n_targets: int
     targets_at_once: int
+    threads: int = 1
+
+    def parts(self, responses: Responses) -> list[Targets]:
+        """The targets that are fitted together, part after part."""
+        blocks = responses.blocks(self.targets_at_once)
+        together = max(1, self.targets_at_once // (blocks[0].stop - blocks[0].start))
+        if self.targets_at_once >= self.n_targets:
+            together = len(blocks)
+        return [Targets(responses, blocks[first : first + together]) for first in range(0, len(blocks), together)]
 
     def __str__(self) -> str:
         others = [f"{name} {cost / 1e9:.3g}" for name, cost in self.operations.items() if name != self.route]
@@ -99,7 +117,9 @@ def free_memory() -> float:
     return SHARE_OF_FREE * psutil.virtual_memory().available
 
 
-def plan(problem: Problem, memory_limit: float, allowed: Sequence[Route] = get_args(Route)) -> Plan:
+def plan(
+    problem: Problem, memory_limit: float, allowed: Sequence[Route] = get_args(Route), threads: int | None = None
+) -> Plan:
     """Count the operations of each route, take the cheapest, and fit the number of targets to the memory.
 
     Parameters
@@ -109,16 +129,33 @@ def plan(problem: Problem, memory_limit: float, allowed: Sequence[Route] = get_a
         Bytes.
     allowed : sequence of route
         Routes to choose from.
+    threads : int, optional
+        Threads at most; by default all that are allowed to this process.
+
+    Warns
+    -----
+    FitWarning
+        If not even the matrices that all targets share fit into the memory.
     """
     operations: dict[Route, float] = {"primal": _primal(problem), "dual": _dual(problem)}
     if "downdating" in allowed and _may_downdate(problem):
         operations["downdating"] = _downdating(problem)
     # With many more features than samples a Gram would not even fit, and the other way round.
-    fixed = {route: _bytes_for_all(problem, route) for route in operations}
-    fitting = {name: cost for name, cost in operations.items() if fixed[name] < memory_limit} or operations
-    route = min(fitting, key=lambda name: fitting[name])
-    at_once = int((memory_limit - fixed[route]) // _bytes_per_target(problem, route))
-    return Plan(route, operations, problem.n_targets, max(1, min(problem.n_targets, at_once)))
+    fitting = {route: cost for route, cost in operations.items() if _bytes_for_all(problem, route, 1) < memory_limit}
+    route = min(fitting or operations, key=lambda name: operations[name])
+    if not fitting:
+        warnings.warn(
+            f"What all targets share needs {_bytes_for_all(problem, route, 1) / 1e9:.1f} GB; memory_limit is "
+            f"{memory_limit / 1e9:.1f} GB. The fit goes on, and may run out of memory.",
+            FitWarning,
+            stacklevel=2,
+        )
+    n_threads = threads_allowed() if threads is None else threads
+    while n_threads > 1 and _bytes_for_all(problem, route, n_threads) > memory_limit / 2:
+        n_threads -= 1
+    left = memory_limit - _bytes_for_all(problem, route, n_threads)
+    at_once = int(left // _bytes_per_target(problem, route))
+    return Plan(route, operations, problem.n_targets, max(1, min(problem.n_targets, at_once)), n_threads)
 
 
 def _may_downdate(problem: Problem) -> bool:
@@ -172,14 +209,19 @@ def _downdating(problem: Problem) -> float:
     return factorisation + weight * 2 * n * rank * v + len(problem.grid.alphas) * per_penalty
 
 
-def _bytes_for_all(problem: Problem, route: Route) -> float:
-    """Bytes of the matrices that all targets share: some six at a time of the size that is factorised."""
+def _bytes_for_all(problem: Problem, route: Route, threads: int) -> float:
+    """Bytes that do not grow with the targets: matrices of the size that is factorised, some six in each thread, and
+    the blocks of targets at work.
+    """
     n, p = problem.n_samples, problem.n_features
+    work = threads * block_width(n) * (3 * n + 8 * min(n, p))
     if route == "primal":
-        return 8.0 * p**2 * (6 + _n_stretches(problem))
+        return 8.0 * (work + p**2 * (6 * threads + _n_stretches(problem)))
     if route == "downdating":
-        return 8.0 * (5 * min(n, p) ** 2 + 2 * n * min(n, p) + n**2)
-    return 8.0 * (6 * n**2 + (2 * n * p if problem.scaled else 0))
+        largest = max(n - size for size, _ in problem.training_sets())
+        inverses = largest**2 * (len(problem.training_sets()) + len(problem.folds) + 3 * threads)
+        return 8.0 * (work + inverses + 5 * min(n, p) ** 2 + 2 * n * min(n, p) + n**2)
+    return 8.0 * (work + threads * (6 * n**2 + (2 * n * p if problem.scaled else 0)) + n**2)
 
 
 def _n_stretches(problem: Problem) -> int:
@@ -191,8 +233,8 @@ def _bytes_per_target(problem: Problem, route: Route) -> float:
     item = 4 if problem.dtype == "float32" else 8
     n_penalties = len(problem.grid.alphas) * (1 + (len(problem.grid.betas) if problem.n_baseline else 0))
     n_scores = len(problem.folds) * n_penalties
-    # Totals, counts and means of the inner scores.
-    scores = 28 * n_scores
+    # Totals, counts and means of the inner scores, and what choosing takes.
+    scores = 48 * n_scores + 8 * problem.n_bands * max(len(fold.test) for fold in problem.folds)
     if route == "primal":
         return scores + item * problem.n_features * _n_stretches(problem)
     if route == "downdating":

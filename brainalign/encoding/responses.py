@@ -10,16 +10,23 @@ import numpy as np
 from brainalign.encoding.metrics import is_constant
 from brainalign.types import Floats
 
-__all__ = ["Responses", "blocks_of", "target_status"]
+__all__ = ["Responses", "block_width", "blocks_of", "target_status"]
 
-# Targets read at once. Fixed, as sums over blocks of another width differ in their last bits.
-BLOCK = 2048
+# Values read at once (32 MB in float64), and targets at most. Fixed: sums over blocks of another width differ in their
+# last bits.
+VALUES_AT_ONCE = 2**22
+TARGETS_AT_ONCE = 2048
 
 
-def blocks_of(n_targets: int, step: int = BLOCK) -> Iterator[slice]:
-    """Consecutive slices of at most `step` targets."""
-    for start in range(0, n_targets, step):
-        yield slice(start, min(start + step, n_targets))
+def block_width(n_samples: int) -> int:
+    """How many targets of so many samples are read at once."""
+    return max(64, min(TARGETS_AT_ONCE, VALUES_AT_ONCE // max(n_samples, 1)))
+
+
+def blocks_of(n_targets: int, width: int) -> Iterator[slice]:
+    """Consecutive slices of at most `width` targets."""
+    for start in range(0, n_targets, width):
+        yield slice(start, min(start + width, n_targets))
 
 
 def target_status(responses: Floats) -> np.ndarray:
@@ -74,27 +81,35 @@ class Responses:
         self.dtype = dtype or ("float32" if narrow else "float64")
         self.mean, self.scale = np.zeros(self.n_targets), np.ones(self.n_targets)
         self.status = np.full(self.n_targets, "ok", dtype="<U9")
-        for block in blocks_of(self.n_targets):
+        for block in self.blocks():
             values = np.asarray(array[:, block])
             self.status[block] = target_status(values)
             usable = self.status[block] == "ok"
             finite = np.where(usable, values, 0.0).astype(np.float64)
             self.mean[block] = finite.mean(axis=0)
-            self.scale[block] = np.where(usable, _deviation(finite - self.mean[block]), 1.0)
+            finite -= self.mean[block]
+            self.scale[block] = np.where(usable, _deviation(finite), 1.0)
         self._held: np.ndarray | None = None
         if self.n_samples * self.n_targets * np.dtype(self.dtype).itemsize <= hold:
             self._held = np.empty((self.n_samples, self.n_targets), dtype=self.dtype)
-            for block in blocks_of(self.n_targets):
+            for block in self.blocks():
                 self._held[:, block] = self._standardised(block)
+
+    def blocks(self, at_most: int | None = None) -> list[slice]:
+        """All targets in blocks of the width in which they are read, or narrower."""
+        width = block_width(self.n_samples)
+        return list(blocks_of(self.n_targets, width if at_most is None else min(width, at_most)))
 
     def read(self, block: slice) -> np.ndarray:
         """The standardised responses (n, width of the block)."""
         return self._standardised(block) if self._held is None else self._held[:, block]
 
     def _standardised(self, block: slice) -> np.ndarray:
-        values = np.asarray(self.array[:, block], dtype=np.float64)
-        standard = (values - self.mean[block]) / self.scale[block]
-        return np.where(self.status[block] == "ok", standard, 0.0).astype(self.dtype)
+        values = np.array(self.array[:, block], dtype=np.float64)
+        values -= self.mean[block]
+        values /= self.scale[block]
+        values[:, self.status[block] != "ok"] = 0.0
+        return values.astype(self.dtype, copy=False)
 
 
 def _deviation(centred: Floats) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, Literal, Self, get_args
 
@@ -31,7 +31,7 @@ from brainalign.encoding.nested import (
 )
 from brainalign.encoding.penalties import Grid, Selection
 from brainalign.encoding.planning import Plan, Problem, Route, free_memory, plan
-from brainalign.encoding.responses import BLOCK, Responses, blocks_of
+from brainalign.encoding.responses import Responses
 from brainalign.encoding.spectra import DualPieces, Pieces, PrimalPieces, spectrum_of_all
 from brainalign.encoding.splits import NestedFold, Splitter, inner_folds
 from brainalign.types import Floats
@@ -115,6 +115,9 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
     (100, 3)
     """
 
+    # Feature spaces with penalties of their own: `BandedRidgeEncoder` has some.
+    n_bands = 0
+
     def __init__(
         self,
         alphas: Sequence[float] = tuple(float(alpha) for alpha in np.logspace(-1, 9, 21)),
@@ -162,18 +165,14 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         self.check_settings()
         if baseline is not None:
             baseline = check_baseline(baseline, len(X))
-        if groups is not None and len(groups) != len(X):
-            raise ValueError(f"groups names the run of {len(groups)} samples; X has {len(X)}.")
-        every = np.arange(len(X))
-        inner = () if self.inner_splits == "loo" else inner_folds(self.inner_splits, every, groups, self.gap)
-        fold = NestedFold(every, every[:0], inner)
+        fold = self.inner_of_all(len(X), groups)
         responses = Responses(y.reshape(len(y), -1), hold=2**62)
-        targets = Targets(responses, list(blocks_of(responses.n_targets)))
+        targets = Targets(responses, responses.blocks())
 
         grid, design = self.grid(baseline), Matrix(X)
         todo = Problem(X.shape[1], responses.n_targets, [fold], grid, self.standardise, responses.dtype)
         how = self.plan(todo, ("primal", "dual"))
-        backend = choose_backend(self.backend, self.device, how.operations[how.route])
+        backend = self.compute_with(how)
         pieces = self.pieces(how.route, design, [fold], backend)
         sums = [pieces.sums(targets.read(block)) for block in targets.blocks]
         scores = inner_scores(pieces, [fold], targets, sums, grid, backend, baseline)
@@ -228,18 +227,15 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         """
         self.check_settings()
         how, backend = self.explain(design, responses, folds, baseline)
-        blocks = list(blocks_of(responses.n_targets, min(BLOCK, how.targets_at_once)))
-        together = len(blocks) if how.targets_at_once >= responses.n_targets else max(1, how.targets_at_once // BLOCK)
-        parts = [Targets(responses, blocks[first : first + together]) for first in range(0, len(blocks), together)]
         grid = self.grid(baseline)
         if how.route == "downdating":
             u, s = spectrum_of_all(design, backend)
-            for targets in parts:
+            for targets in how.parts(responses):
                 choice, predicted = downdated(u, s, folds, targets, grid, backend)
                 yield HeldOutPart(targets, choice, None, predicted)
             return
         pieces = self.pieces(how.route, design, folds, backend)
-        for targets in parts:
+        for targets in how.parts(responses):
             sums = [pieces.sums(targets.read(block)) for block in targets.blocks]
             scores = inner_scores(pieces, folds, targets, sums, grid, backend, baseline)
             joint = None if scores.joint is None else choose(scores.joint, len(grid.betas))
@@ -256,12 +252,13 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
             responses.n_targets,
             folds,
             self.grid(baseline),
-            scaled=self.standardise or self.n_components is not None,
+            scaled=self.standardise or self.n_components is not None or self.n_bands > 0,
             dtype=responses.dtype,
             n_baseline=0 if baseline is None else baseline.shape[1],
+            n_bands=self.n_bands,
         )
         how = self.plan(problem, ("primal", "dual") if self.inner_splits == "loo" else get_args(Route))
-        return how, choose_backend(self.backend, self.device, how.operations[how.route])
+        return how, self.compute_with(how)
 
     def check_settings(self) -> None:
         """Raise a ValueError that names the first parameter with which nothing can be fitted."""
@@ -295,9 +292,22 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         betas = np.ones(1) if baseline is None else np.sort(np.asarray(self.baseline_alphas, dtype=np.float64))
         return Grid(np.sort(np.asarray(self.alphas, dtype=np.float64)), betas, self.selection)
 
+    def inner_of_all(self, n_samples: int, groups: Any) -> NestedFold:
+        """All samples, with the inner folds on which penalties are chosen."""
+        if groups is not None and len(groups) != n_samples:
+            raise ValueError(f"groups names the run of {len(groups)} samples; X has {n_samples}.")
+        every = np.arange(n_samples)
+        inner = () if self.inner_splits == "loo" else inner_folds(self.inner_splits, every, groups, self.gap)
+        return NestedFold(every, every[:0], inner)
+
     def plan(self, problem: Problem, allowed: Sequence[Route] = get_args(Route)) -> Plan:
         """The way to take within the memory limit."""
         return plan(problem, free_memory() if self.memory_limit is None else self.memory_limit, allowed)
+
+    def compute_with(self, how: Plan) -> Backend:
+        """The backend for a plan."""
+        chosen = choose_backend(self.backend, self.device, how.operations[how.route])
+        return replace(chosen, threads=how.threads)
 
     def pieces(
         self,
@@ -305,13 +315,12 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         design: Design,
         folds: Sequence[NestedFold],
         backend: Backend,
-        column_weights: Floats | None = None,
     ) -> Pieces:
         """What the training sets of these folds share."""
         if route == "primal":
             sets = [fold.train for fold in folds] + [inner.train for fold in folds for inner in fold.inner]
-            return PrimalPieces(design, sets, backend, self.standardise, self.n_components, column_weights)
-        return DualPieces(design, backend, self.standardise, self.n_components, column_weights)
+            return PrimalPieces(design, sets, backend, self.standardise, self.n_components)
+        return DualPieces(design, backend, self.standardise, self.n_components)
 
     def _fit_weights(
         self,

@@ -13,6 +13,7 @@ kernels and eigendecompositions are in float64, whatever the responses are.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -78,6 +79,10 @@ class TargetSums:
 class Pieces(Protocol):
     """What the training sets of nested folds share."""
 
+    def weighted(self, column_weights: Floats) -> Pieces:
+        """The same, with standardised columns multiplied by these weights (p,)."""
+        ...
+
     def rotate(self, train: Indices) -> Rotation:
         """Factorise a training set."""
         ...
@@ -133,8 +138,6 @@ class PrimalPieces:
         Divide each column by its standard deviation over the training samples.
     n_components : int, optional
         Keep this many components only.
-    column_weights : array (p,), optional
-        What each column is multiplied by afterwards.
     """
 
     def __init__(
@@ -144,15 +147,21 @@ class PrimalPieces:
         backend: Backend,
         standardise: bool = True,
         n_components: int | None = None,
-        column_weights: Floats | None = None,
     ) -> None:
         self.design, self.backend, self.standardise = design, backend, standardise
-        self.n_components, self.column_weights = n_components, column_weights
+        self.n_components = n_components
+        self.column_weights: Floats | None = None
         atoms = atoms_of(sets, design.shape[0])
         # Scattered folds have more parts than training sets: then nothing is won by sharing. A GPU multiplies rows
         # faster than it is handed their sums.
         self._atoms = atoms if len(atoms) <= 4 * len(sets) and backend.device == "cpu" else []
         self._moments = [design.moments(atom) for atom in self._atoms]
+
+    def weighted(self, column_weights: Floats) -> PrimalPieces:
+        """The same, with standardised columns multiplied by these weights (p,)."""
+        pieces = copy.copy(self)
+        pieces.column_weights = column_weights
+        return pieces
 
     def rotate(self, train: Indices) -> Rotation:
         """Factorise a training set."""
@@ -224,11 +233,17 @@ class DualPieces:
         backend: Backend,
         standardise: bool = True,
         n_components: int | None = None,
-        column_weights: Floats | None = None,
     ) -> None:
         self.design, self.backend, self.standardise = design, backend, standardise
-        self.n_components, self.column_weights = n_components, column_weights
-        self._kernel = None if standardise or column_weights is not None else design.kernel()
+        self.n_components = n_components
+        self.column_weights: Floats | None = None
+        self._kernel = None if standardise else design.kernel()
+
+    def weighted(self, column_weights: Floats) -> DualPieces:
+        """The same, with standardised columns multiplied by these weights (p,)."""
+        pieces = copy.copy(self)
+        pieces.column_weights, pieces._kernel = column_weights, None
+        return pieces
 
     def rotate(self, train: Indices) -> Rotation:
         """Factorise a training set."""
