@@ -152,8 +152,8 @@ class BandedRidgeEncoder(RidgeEncoder):
         self.baseline_coef_ = np.empty((0, responses.n_targets))
         self.baseline_alpha_ = np.full(responses.n_targets, np.nan)
         if y.ndim == 1:
-            self.coef_, self.baseline_coef_ = self.coef_[:, 0], self.baseline_coef_[:, 0]
-            self.intercept_ = self.intercept_[0]
+            self.drop_target_axis()
+            self.gamma_ = self.gamma_[:, 0]
         return self
 
     def held_out(

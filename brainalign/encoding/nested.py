@@ -19,7 +19,7 @@ from brainalign.encoding.backends import Backend
 from brainalign.encoding.downdating import Downdate
 from brainalign.encoding.leave_one_out import LeaveOneOut
 from brainalign.encoding.metrics import is_constant
-from brainalign.encoding.penalties import Baseline, Grid, HeldOut, Indices, Scored, baseline_weights, score_of
+from brainalign.encoding.penalties import Baseline, Grid, HeldOut, Indices, Scored, joint_system, score_of
 from brainalign.encoding.responses import Responses
 from brainalign.encoding.spectra import Pieces, Rotation, TargetSums, column_weights_of
 from brainalign.encoding.splits import NestedFold
@@ -306,15 +306,13 @@ def joint_weights(
     xp = backend.xp
     z = xp.astype(z, xp.float64)
     inverse = 1.0 / (s * s + backend.array(grid.alphas)[:, None])
-    b = xp.zeros((baseline.train.shape[1], z.shape[1]), dtype=xp.float64, device=z.device)
-    for number in np.unique(alpha):
-        columns = backend.index(np.flatnonzero(alpha == number))
-        at = baseline_weights(
-            backend, s, inverse[number : number + 1], z[:, columns], train[:, columns], baseline, grid.betas
-        )
-        own = backend.index(beta[alpha == number])
-        b[:, columns] = at[0][own, :, backend.index(np.arange(len(own)))].T
-    return weights(s, z - baseline.reduced @ b, grid, alpha, backend), b
+    systems, _ = joint_system(backend, s, inverse, baseline, grid.betas)
+    alpha, beta = backend.index(alpha), backend.index(beta)
+    # Columns are never put together by their penalties: a target's numbers would then depend on the others'.
+    right = baseline.train.T @ train - baseline.reduced.T @ ((inverse * s * s)[alpha].T * z)
+    b = (systems[alpha, beta] @ right.T[:, :, None])[:, :, 0].T
+    shrink = (inverse * s)[alpha].T
+    return shrink * (z - baseline.reduced @ b), b
 
 
 def downdated(

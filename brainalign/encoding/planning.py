@@ -88,7 +88,7 @@ class Plan:
     >>> folds = nested_folds(LeaveOneRunOut(), LeaveOneRunOut(), 400, np.repeat(range(4), 100))
     >>> grid = Grid(np.logspace(0, 4, 10), np.ones(1))
     >>> print(plan(Problem(50, 1000, folds, grid, scaled=True), memory_limit=2**30))
-    primal: 1.3 GFLOP (dual 25.6); all targets at once
+    primal: 0.703 GFLOP (dual 4.03); all targets at once
     """
 
     route: Route

@@ -84,11 +84,10 @@ class Responses:
         for block in self.blocks():
             values = np.asarray(array[:, block])
             self.status[block] = target_status(values)
-            usable = self.status[block] == "ok"
-            finite = np.where(usable, values, 0.0).astype(np.float64)
+            finite = np.where(self.status[block] != "nonfinite", values, 0.0).astype(np.float64)
             self.mean[block] = finite.mean(axis=0)
             finite -= self.mean[block]
-            self.scale[block] = np.where(usable, _deviation(finite), 1.0)
+            self.scale[block] = np.where(self.status[block] == "ok", _deviation(finite), 1.0)
         self._held: np.ndarray | None = None
         if self.n_samples * self.n_targets * np.dtype(self.dtype).itemsize <= hold:
             self._held = np.empty((self.n_samples, self.n_targets), dtype=self.dtype)
@@ -103,6 +102,10 @@ class Responses:
     def read(self, block: slice) -> np.ndarray:
         """The standardised responses (n, width of the block)."""
         return self._standardised(block) if self._held is None else self._held[:, block]
+
+    def as_given(self) -> np.ndarray:
+        """All responses (n, v) on their own scale, in float64; what cannot be used is zeros."""
+        return np.where(self.status == "ok", np.asarray(self.array), 0.0).astype(np.float64)
 
     def _standardised(self, block: slice) -> np.ndarray:
         values = np.array(self.array[:, block], dtype=np.float64)

@@ -184,8 +184,7 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         self._fit_weights(pieces, targets, sums, grid, backend, choice, baseline)
         self.intercept_ = responses.mean + self.intercept_ - X.mean(axis=0) @ self.coef_
         if y.ndim == 1:
-            self.coef_, self.baseline_coef_ = self.coef_[:, 0], self.baseline_coef_[:, 0]
-            self.intercept_ = self.intercept_[0]
+            self.drop_target_axis()
         return self
 
     def predict(self, X: Floats, baseline: Floats | None = None) -> Floats:
@@ -321,6 +320,12 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
             sets = [fold.train for fold in folds] + [inner.train for fold in folds for inner in fold.inner]
             return PrimalPieces(design, sets, backend, self.standardise, self.n_components)
         return DualPieces(design, backend, self.standardise, self.n_components)
+
+    def drop_target_axis(self) -> None:
+        """Take the last axis off all fitted arrays, as y came without one."""
+        self.coef_, self.baseline_coef_ = self.coef_[:, 0], self.baseline_coef_[:, 0]
+        self.intercept_, self.alpha_, self.at_edge_ = self.intercept_[0], self.alpha_[0], self.at_edge_[0]
+        self.baseline_alpha_, self.inner_scores_ = self.baseline_alpha_[0], self.inner_scores_[:, 0]
 
     def _fit_weights(
         self,

@@ -224,7 +224,9 @@ def test_the_product_measures_are_himalaya_s() -> None:
     np.testing.assert_allclose(split_r2(parts, y, np.zeros(4)), scoring.r2_score_split(y, parts), atol=1e-10)
     np.testing.assert_allclose(split_r(parts, y), scoring.correlation_score_split(y, parts), atol=1e-10)
     whole = parts.sum(axis=0)
-    np.testing.assert_allclose(split_r(parts, y).sum(axis=0), [np.corrcoef(*p)[0, 1] for p in zip(whole.T, y.T)])
+    np.testing.assert_allclose(
+        split_r(parts, y).sum(axis=0), [np.corrcoef(*p)[0, 1] for p in zip(whole.T, y.T, strict=True)]
+    )
 
 
 def test_a_constant_target_has_no_parts() -> None:

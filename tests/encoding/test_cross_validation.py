@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from brainalign.encoding import metrics
-from brainalign.encoding.cross_validation import FoldScores, cross_val_scores, cross_validate, target_status
+from brainalign.encoding.cross_validation import FoldScores, cross_val_scores, cross_validate
+from brainalign.encoding.responses import target_status
 from brainalign.encoding.ridge import RidgeEncoder
-from brainalign.encoding.splits import ContiguousBlocks, LeaveOneRunOut, Splits, Splitter, WholeRuns
+from brainalign.encoding.splits import (
+    ContiguousBlocks,
+    LeaveOneRunOut,
+    NestedFold,
+    Splits,
+    Splitter,
+    WholeRuns,
+    nested_folds,
+)
 from brainalign.errors import DataError
 
 ALPHAS = [1.0, 30.0, 1000.0]
@@ -35,7 +45,18 @@ def autoregressive(random: np.random.Generator, n: int, columns: int, phi: float
 
 
 def arrays(scores: FoldScores) -> dict[str, np.ndarray]:
-    return vars(scores)
+    return {name: getattr(scores, name) for name in ("r", "r2", "alpha", "at_edge")}
+
+
+class Given:
+    """A splitter of folds that are given, as indices of all samples."""
+
+    def __init__(self, fold: NestedFold) -> None:
+        self.fold = fold
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for inner in self.fold.inner:
+            yield np.searchsorted(self.fold.train, inner.train), np.searchsorted(self.fold.train, inner.test)
 
 
 # --------------------------------------------------------------------------------------------- the definition
@@ -49,14 +70,15 @@ def test_scores_are_those_of_fitting_each_fold_by_hand(splitter: Splitter, with_
     baseline = y[:, :2] + np.random.default_rng(1).normal(size=(120, 2))
     encoder = RidgeEncoder(alphas=ALPHAS)
     alone, joint = cross_validate(encoder, x, y, groups, splitter, baseline if with_baseline else None)
-    inner_gap = 5 if isinstance(splitter, ContiguousBlocks) else 0
+    folds = nested_folds(splitter, 4, 120, groups)
     for fold, (train, test) in enumerate(splitter.split(x, groups=groups)):
         for scores, columns in ((alone, None), (joint, baseline)):
             if scores is None:
                 assert not with_baseline
                 continue
             b_train, b_test = (None, None) if columns is None else (columns[train], columns[test])
-            model = RidgeEncoder(alphas=ALPHAS, gap=inner_gap).fit(x[train], y[train], groups[train], b_train)
+            model = RidgeEncoder(alphas=ALPHAS, inner_splits=Given(folds[fold]))
+            model.fit(x[train], y[train], groups[train], b_train)
             predicted = model.predict(x[test], b_test)
             r = [np.corrcoef(a, b)[0, 1] for a, b in zip(predicted.T, y[test].T, strict=True)]
             r2 = 1 - ((y[test] - predicted) ** 2).sum(0) / ((y[test] - y[train].mean(0)) ** 2).sum(0)
@@ -220,7 +242,7 @@ def test_three_runs_are_held_out_in_turn_and_fewer_are_cut_into_blocks(n_runs: i
 def test_plain_lists_one_target_and_settings_of_one_s_own_are_taken() -> None:
     x, y, groups = planted()
     splitter = WholeRuns(2)
-    plain = cross_val_scores(x, y[:, 0].tolist(), groups.tolist(), Ridge(10.0), splitter)
+    plain = cross_val_scores(x, y[:, 0].tolist(), groups.tolist(), Ridge(10.0), splitter=splitter)
     expected, _ = cross_validate(Ridge(10.0), x, y[:, :1], groups, splitter)
     np.testing.assert_array_equal(plain.r.values[0], expected.r)
     assert plain.feature_space.values.tolist() == ["features"]
