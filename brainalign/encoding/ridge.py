@@ -228,7 +228,7 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         how, backend = self.explain(design, responses, folds, baseline)
         grid = self.grid(baseline)
         if how.route == "downdating":
-            u, s = spectrum_of_all(design, backend)
+            u, s = spectrum_of_all(design, backend, grid.alphas[0])
             for targets in how.parts(responses):
                 choice, predicted = downdated(u, s, folds, targets, grid, backend)
                 yield HeldOutPart(targets, choice, None, predicted)
@@ -318,8 +318,8 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         """What the training sets of these folds share."""
         if route == "primal":
             sets = [fold.train for fold in folds] + [inner.train for fold in folds for inner in fold.inner]
-            return PrimalPieces(design, sets, backend, self.standardise, self.n_components)
-        return DualPieces(design, backend, self.standardise, self.n_components)
+            return PrimalPieces(design, sets, backend, self.standardise, self.n_components, min(self.alphas))
+        return DualPieces(design, backend, self.standardise, self.n_components, min(self.alphas))
 
     def drop_target_axis(self) -> None:
         """Take the last axis off all fitted arrays, as y came without one."""

@@ -38,6 +38,11 @@ __all__ = [
 
 Indices = NDArray[np.intp]
 
+# A Gram or kernel carries rounding of 1e-16 of its largest eigenvalue, times a few. Where the smallest penalty is a
+# smaller share of that eigenvalue than this, the rounding would show in the scores beyond the sixth digit: the singular
+# value decomposition of the features themselves, which squares nothing, is then worth its time.
+WORTH_SVD = 3e-10
+
 
 @dataclass(frozen=True)
 class Rotation:
@@ -54,7 +59,7 @@ class Rotation:
     v : array (p, k), optional
         The rows of V times `weight`, where features are fewer than samples.
     u : array (n, k), optional
-        Where they are not, or where targets are rotated sample by sample.
+        Where they are not, or where targets are rotated sample by sample; with `v` where nothing was squared.
     x : array (n, p), optional
         (x - mean) * weight, where V is made from it.
     """
@@ -138,6 +143,8 @@ class PrimalPieces:
         Divide each column by its standard deviation over the training samples.
     n_components : int, optional
         Keep this many components only.
+    smallest_alpha : float
+        Of the penalties that will be tried.
     """
 
     def __init__(
@@ -147,9 +154,10 @@ class PrimalPieces:
         backend: Backend,
         standardise: bool = True,
         n_components: int | None = None,
+        smallest_alpha: float = np.inf,
     ) -> None:
         self.design, self.backend, self.standardise = design, backend, standardise
-        self.n_components = n_components
+        self.n_components, self.smallest_alpha = n_components, smallest_alpha
         self.column_weights: Floats | None = None
         atoms = atoms_of(sets, design.shape[0])
         # Scattered folds have more parts than training sets: then nothing is won by sharing. A GPU multiplies rows
@@ -170,6 +178,8 @@ class PrimalPieces:
         if self.column_weights is not None:
             weight = weight * self.column_weights
         s, vectors = _spectrum(moments.gram * weight[:, None] * weight, train, self)
+        if _ill_conditioned(s, self):
+            return _rotate_rows(self.design.rows(train), train, weight, self)
         rotation = Rotation(train, moments.mean, weight, s, v=self.backend.array(weight[:, None]) * vectors)
         if self._atoms:
             return rotation
@@ -233,9 +243,10 @@ class DualPieces:
         backend: Backend,
         standardise: bool = True,
         n_components: int | None = None,
+        smallest_alpha: float = np.inf,
     ) -> None:
         self.design, self.backend, self.standardise = design, backend, standardise
-        self.n_components = n_components
+        self.n_components, self.smallest_alpha = n_components, smallest_alpha
         self.column_weights: Floats | None = None
         self._kernel = None if standardise else design.kernel()
 
@@ -251,6 +262,8 @@ class DualPieces:
             kernel = self._kernel[np.ix_(train, train)]
             mean = kernel.mean(axis=0)
             s, u = _spectrum(kernel - mean - (mean - mean.mean())[:, None], train, self)
+            if _ill_conditioned(s, self):
+                return _rotate_rows(self.design.rows(train), train, np.ones(self.design.shape[1]), self)
             return Rotation(train, mean, np.empty(0), s, u=u)
         rows = self.design.rows(train)
         mean = rows.mean(axis=0)
@@ -259,10 +272,14 @@ class DualPieces:
             weight = weight * self.column_weights
         x = (rows - mean) * weight
         s, u = _spectrum(x @ x.T, train, self)
+        if _ill_conditioned(s, self):
+            return _rotate_rows(rows, train, weight, self)
         return Rotation(train, mean, weight, s, u=u, x=x)
 
     def project(self, rotation: Rotation, index: Indices) -> Any:
         """Samples (m,) in the basis of the training set, shape (m, k)."""
+        if rotation.v is not None:
+            return self.backend.array(self.design.rows(index) - rotation.mean) @ rotation.v
         if rotation.x is not None:
             kernel = ((self.design.rows(index) - rotation.mean) * rotation.weight) @ rotation.x.T
         else:
@@ -286,6 +303,8 @@ class DualPieces:
 
     def coefficients(self, rotation: Rotation, w: Any) -> Floats:
         """Weights (k, v) in the basis as weights (p, v) in the units of the features."""
+        if rotation.v is not None:
+            return self.backend.to_numpy(rotation.v @ w)
         of_samples = self.backend.to_numpy((rotation.u / rotation.s) @ w)
         if rotation.x is not None:
             return rotation.weight[:, None] * (rotation.x.T @ of_samples)
@@ -293,14 +312,14 @@ class DualPieces:
         return (rows - rows.mean(axis=0)).T @ of_samples
 
 
-def spectrum_of_all(design: Design, backend: Backend) -> tuple[Any, Any]:
+def spectrum_of_all(design: Design, backend: Backend, smallest_alpha: float) -> tuple[Any, Any]:
     """U (n, k) and the singular values (k,) of the features centred on all samples."""
     n, p = design.shape
     every = np.arange(n)
     pieces: PrimalPieces | DualPieces = (
-        DualPieces(design, backend, standardise=False)
+        DualPieces(design, backend, standardise=False, smallest_alpha=smallest_alpha)
         if n <= p
-        else PrimalPieces(design, [every], backend, standardise=False)
+        else PrimalPieces(design, [every], backend, standardise=False, smallest_alpha=smallest_alpha)
     )
     rotation = pieces.rotate(every)
     return pieces.left(rotation), rotation.s
@@ -323,6 +342,20 @@ def _spectrum(squares: Floats, train: Indices, pieces: PrimalPieces | DualPieces
     rank = rank if pieces.n_components is None else min(rank, pieces.n_components)
     n = values.shape[0]
     return xp.sqrt(xp.flip(values[n - rank :])), xp.flip(vectors[:, n - rank :], axis=1)
+
+
+def _ill_conditioned(s: Any, pieces: PrimalPieces | DualPieces) -> bool:
+    return s.shape[0] > 0 and pieces.smallest_alpha < WORTH_SVD * float(s[0]) ** 2
+
+
+def _rotate_rows(rows: Floats, train: Indices, weight: Floats, pieces: PrimalPieces | DualPieces) -> Rotation:
+    """The rotation from the singular value decomposition of the training rows (n, p) themselves."""
+    xp, mean = pieces.backend.xp, rows.mean(axis=0)
+    u, s, vt = xp.linalg.svd(pieces.backend.array((rows - mean) * weight), full_matrices=False)
+    rank = int(xp.sum(xp.astype(s > max(rows.shape) * np.finfo(np.float64).eps * s[0], xp.int64)))
+    rank = rank if pieces.n_components is None else min(rank, pieces.n_components)
+    v = pieces.backend.array(weight[:, None]) * vt[:rank].T
+    return Rotation(train, mean, weight, s[:rank], v=v, u=u[:, :rank])
 
 
 def _left_times(backend: Backend, matrix: Any, responses: np.ndarray) -> Any:

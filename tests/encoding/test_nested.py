@@ -359,12 +359,12 @@ def test_a_memory_limit_is_kept_by_fitting_fewer_targets_together() -> None:
     folds = nested_folds(LeaveOneRunOut(), 4, 60, RUNS)
     design, responses = Matrix(x), Responses(y)
     generous, _ = RidgeEncoder(memory_limit=1e9).explain(design, responses, folds)
-    tight, _ = RidgeEncoder(memory_limit=4e6).explain(design, responses, folds)
+    tight, _ = RidgeEncoder(memory_limit=6e6).explain(design, responses, folds)
     assert generous.targets_at_once == 400
     assert tight.targets_at_once < 400
     assert len(tight.parts(responses)) > len(generous.parts(responses))
     loose, _ = cross_validate(RidgeEncoder(memory_limit=1e9), x, y, RUNS, LeaveOneRunOut())
-    close, _ = cross_validate(RidgeEncoder(memory_limit=4e6), x, y, RUNS, LeaveOneRunOut())
+    close, _ = cross_validate(RidgeEncoder(memory_limit=6e6), x, y, RUNS, LeaveOneRunOut())
     np.testing.assert_allclose(close.r, loose.r, atol=1e-10)
 
 
