@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
@@ -22,10 +24,11 @@ BackendName = Literal["auto", "numpy", "torch"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Below so many operations nothing is won by looking for a faster backend: torch alone takes longer to import.
-WORTH_CALIBRATING = 3e12
+# Below so many operations nothing is won by looking for a faster backend: ten times more where torch, which takes
+# seconds to import, is not there yet.
+WORTH_CALIBRATING = 3e11
 # What another backend must win before it is taken, so that the noise of one timing does not decide.
-CLEARLY_FASTER = 1.2
+CLEARLY_FASTER = 1.1
 
 
 @dataclass(frozen=True)
@@ -91,28 +94,31 @@ class Backend:
         inverse.flat[:: len(inverse) + 1] /= 2.0
         return inverse
 
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Results in the order of the items, several computed at the same time where that is faster.
+    def on_its_own_threads(self) -> AbstractContextManager[Any]:
+        """Within it `map` is the only source of threads: numpy's products run on one each.
 
-        Numpy's products then run on one thread each, `threads` of them at a time: small ones gain, what is not a
-        product gains, and results do not depend on the number of threads, not in their last bits. Few results wait at a
-        time, so that memory does not grow with the number of items.
+        A library's threads wait for more work by running in circles, and would take the cores from those of `map`.
         """
-        if self.name != "numpy":
+        return _one_thread_each() if self.device == "cpu" else nullcontext()
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Results in the order of the items, `threads` of them computed at a time on a CPU.
+
+        Within `on_its_own_threads` results do not depend on the number of threads, not in their last bits, small
+        products gain, and what is not a product does too. Few results wait at a time, so that memory does not grow
+        with the number of items.
+        """
+        if self.device != "cpu" or self.threads == 1:
             yield from map(function, items)
             return
-        with threadpoolctl.threadpool_limits(1):
-            if self.threads == 1:
-                yield from map(function, items)
-                return
-            with ThreadPoolExecutor(self.threads) as pool:
-                waiting: deque[Future[Result]] = deque()
-                for item in items:
-                    waiting.append(pool.submit(function, item))
-                    if len(waiting) > self.threads:
-                        yield waiting.popleft().result()
-                while waiting:
+        with ThreadPoolExecutor(self.threads, initializer=_one_thread_here) as pool:
+            waiting: deque[Future[Result]] = deque()
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > self.threads:
                     yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
     def to_numpy(self, values: Any) -> np.ndarray:
         """An array of this library as one of numpy's."""
@@ -143,7 +149,8 @@ def choose_backend(backend: BackendName, device: str | None, operations: float) 
     """
     if backend not in get_args(BackendName):
         raise ValueError(f"backend must be one of {', '.join(get_args(BackendName))}, not {backend!r}.")
-    if backend == "numpy" or (backend == "auto" and device is None and operations < WORTH_CALIBRATING):
+    worth = WORTH_CALIBRATING * (1 if "torch" in sys.modules else 10)
+    if backend == "numpy" or (backend == "auto" and device is None and operations < worth):
         if device not in (None, "cpu"):
             raise ValueError(f"The numpy backend computes on the CPU only; device is {device!r}: use backend='torch'.")
         return Backend()
@@ -152,6 +159,25 @@ def choose_backend(backend: BackendName, device: str | None, operations: float) 
             return Backend()
         raise ValueError("The torch backend needs torch, which is not installed: use backend='numpy'.")
     return Backend("torch", _torch_device(device)) if backend == "torch" or device not in (None, "cpu") else _fastest()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 1
+    _one_thread_here()
+    try:
+        with threadpoolctl.threadpool_limits(1):
+            yield
+    finally:
+        if torch:
+            torch.set_num_threads(before)
+
+
+def _one_thread_here() -> None:
+    """Keep torch, if it is there, to one thread in the thread that calls this: the setting is one of each."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def threads_allowed() -> int:

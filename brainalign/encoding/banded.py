@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data  # pyrefly: ignore[missing-mo
 
 from brainalign.encoding.backends import Backend, BackendName
 from brainalign.encoding.designs import Design, Matrix
-from brainalign.encoding.nested import Choice, Prediction, Targets, choose, inner_scores, weights
+from brainalign.encoding.nested import Choice, Prediction, Targets, choose, inner_scores, target_sums, weights
 from brainalign.encoding.penalties import Grid, Indices, Selection
 from brainalign.encoding.responses import Responses
 from brainalign.encoding.ridge import HeldOutPart, RidgeEncoder
@@ -141,7 +141,8 @@ class BandedRidgeEncoder(RidgeEncoder):
         widths, grid = self.widths(X.shape[1]), self.grid()
         self.gammas_ = self.candidates(len(widths))
         pieces = self.pieces(how.route, design, [fold], backend)
-        found = self._search(pieces, [fold], targets, grid, backend, widths, self.gammas_)
+        with backend.on_its_own_threads():
+            found = self._search(pieces, [fold], targets, grid, backend, widths, self.gammas_)
         self.inner_scores_ = found.scores
         self.alpha_, self.at_edge_ = grid.alphas[found.choice.alpha[0]], found.choice.at_edge[0]
         self.gamma_ = self.gammas_[found.gamma[0]].T
@@ -166,14 +167,15 @@ class BandedRidgeEncoder(RidgeEncoder):
             joint = Matrix(np.hstack([design.rows(np.arange(design.shape[0])), baseline]))
         how, backend = self.explain(design if joint is None else joint, responses, folds)
         widths = self.widths(design.shape[1])
-        for targets in how.parts(responses):
-            problem = (folds, targets, how.route, backend)
-            alone, predicted = self._predict(design, widths, *problem)
-            if joint is None or baseline is None:
-                yield HeldOutPart(targets, alone, None, predicted)
-                continue
-            choice, both = self._predict(joint, [*widths, baseline.shape[1]], *problem)
-            yield HeldOutPart(targets, alone, choice, _beside(predicted, both))
+        with backend.on_its_own_threads():
+            for targets in how.parts(responses):
+                problem = (folds, targets, how.route, backend)
+                alone, predicted = self._predict(design, widths, *problem)
+                if joint is None or baseline is None:
+                    yield HeldOutPart(targets, alone, None, predicted)
+                    continue
+                choice, both = self._predict(joint, [*widths, baseline.shape[1]], *problem)
+                yield HeldOutPart(targets, alone, choice, _beside(predicted, both))
 
     def check_settings(self) -> None:
         """Raise a ValueError that names the first parameter with which nothing can be fitted."""
@@ -248,7 +250,7 @@ class BandedRidgeEncoder(RidgeEncoder):
         gammas: Floats,
     ) -> _Found:
         """Score every candidate, keeping only the best so far of each fold and target."""
-        sums = [pieces.sums(targets.read(block)) for block in targets.blocks]
+        sums = target_sums(pieces, targets, backend)
         shape = (len(folds), targets.n)
         best, gamma = np.full(shape, -np.inf), np.zeros(shape, dtype=np.intp)
         alpha, at_edge = np.full(shape, len(grid.alphas) - 1, dtype=np.intp), np.zeros(shape, dtype=bool)

@@ -49,9 +49,8 @@ class Downdate:
         xp = backend.xp
         root = s / xp.sqrt(s * s + alpha)
         half = u * root
-        smoother = half @ half.T + 1.0 / u.shape[0]
         self._sets = sets
-        self._inverses = list(backend.map(lambda index: _inverse(smoother, index, backend), sets))
+        self._inverses = list(backend.map(lambda index: _inverse(half[backend.index(index)], len(u), backend), sets))
         amplified = max(float(xp.max(xp.sum(xp.abs(inverse), axis=1))) for inverse in self._inverses)
         self.dtype = "float64" if amplified > AMPLIFICATION else dtype
         number = getattr(xp, self.dtype)
@@ -67,9 +66,8 @@ class Downdate:
         return self._inverses[number] @ residuals[self._sets[number]]
 
 
-def _inverse(smoother: Any, index: Indices, backend: Backend) -> Any:
-    """(I - H_SS)^-1 for the samples S."""
-    rows = backend.index(index)
-    remainder = -smoother[rows[:, None], rows]
-    remainder[range(len(index)), range(len(index))] += 1.0
+def _inverse(half: Any, n: int, backend: Backend) -> Any:
+    """(I - H_SS)^-1 for left-out samples S, whose part of H is `half` times its transpose, and 1/n."""
+    remainder = -(half @ half.T) - 1.0 / n
+    remainder[range(len(half)), range(len(half))] += 1.0
     return backend.inverse(remainder)

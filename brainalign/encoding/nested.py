@@ -36,6 +36,7 @@ __all__ = [
     "joint_weights",
     "predictions",
     "standard_columns",
+    "target_sums",
     "training_baseline",
     "weights",
 ]
@@ -114,6 +115,11 @@ class _Means:
     def mean(self, penalties: slice = slice(None), block: slice = slice(None)) -> Floats:
         total, count = self.total[:, penalties, block], self.count[:, penalties, block]
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def target_sums(pieces: Pieces, targets: Targets, backend: Backend) -> list[TargetSums | None]:
+    """What training sets share of each block of the targets."""
+    return list(backend.map(lambda block: pieces.sums(targets.read(block)), targets.blocks))
 
 
 def inner_scores(
@@ -335,49 +341,65 @@ def downdated(
     inner = [np.setdiff1d(np.arange(n_samples), shared.train) for shared in sets]
     outer = [np.setdiff1d(np.arange(n_samples), fold.train) for fold in folds]
     narrow = backend.xp.astype(u, getattr(backend.xp, targets.dtype)).T
-    rotated = [narrow @ backend.array(targets.read(block), targets.dtype) for block in targets.blocks]
-    held_out = [_held_out_responses(sets, inner, targets, block, grid) for block in targets.blocks]
+    rotated = list(
+        backend.map(lambda block: narrow @ backend.array(targets.read(block), targets.dtype), targets.blocks)
+    )
+    held_out = list(backend.map(lambda block: _held_out_responses(sets, inner, targets, block, grid), targets.blocks))
     scores = _Means(len(folds), len(grid.alphas), targets.n)
     best = np.full((len(folds), targets.n), -np.inf)
     errors = np.zeros((n_samples, targets.n), dtype=targets.dtype)
     for number, alpha in enumerate(grid.alphas):
         downdate = Downdate(u, s, float(alpha), inner + outer, backend, targets.dtype)
-        this = slice(number, number + 1)
-        for block, z, observed in zip(targets.blocks, rotated, held_out, strict=True):
-            y, here = backend.array(targets.read(block), downdate.dtype), targets.here(block)
-            residuals = downdate.residuals(z if z.dtype == y.dtype else u.T @ y, y)
-            _score_left_out(scores, this, here, downdate, residuals, observed, grid, backend)
-            mean = scores.mean(this, here)[:, 0]
-            # The largest of equal penalties, and the largest of all where none has a score.
-            better = np.where(np.isnan(mean), -np.inf, mean) >= best[:, here]
-            best[:, here] = np.where(better, mean, best[:, here])
-            missed = backend.map(partial(downdate.errors, residuals), range(len(inner), len(inner) + len(outer)))
-            for fold, (values, left_out) in enumerate(zip(missed, outer, strict=True)):
-                rows = folds[fold].test
-                values = backend.to_numpy(values)[np.searchsorted(left_out, rows)]
-                errors[rows, here] = np.where(better[fold], values, errors[rows, here])
+        residuals = list(backend.map(partial(_residuals, downdate, u, rotated, targets, backend), range(len(rotated))))
+        _score_left_out(scores, number, downdate, residuals, held_out, targets, grid, backend)
+        mean = scores.mean(slice(number, number + 1))[:, 0]
+        # The largest of equal penalties, and the largest of all where none has a score.
+        better = np.where(np.isnan(mean), -np.inf, mean) >= best
+        best = np.where(better, mean, best)
+        missed = backend.map(partial(_errors, downdate, residuals, backend), range(len(inner), len(inner) + len(outer)))
+        for fold, left_out, improved, values in zip(folds, outer, better, missed, strict=True):
+            own = values[np.searchsorted(left_out, fold.test)]
+            errors[fold.test] = np.where(improved, own, errors[fold.test])
     return choose(scores.mean()), _from_errors(folds, outer, targets, errors)
+
+
+def _residuals(
+    downdate: Downdate, u: Any, rotated: Sequence[Any], targets: Targets, backend: Backend, number: int
+) -> Any:
+    """Residuals of one block of targets, from U'Y of each, in the precision that the penalty needs."""
+    y, z = backend.array(targets.read(targets.blocks[number]), downdate.dtype), rotated[number]
+    return downdate.residuals(z if z.dtype == y.dtype else u.T @ y, y)
+
+
+def _errors(downdate: Downdate, residuals: Sequence[Any], backend: Backend, left_out: int) -> np.ndarray:
+    """Held-out errors (samples, all targets) of one set of samples."""
+    return np.hstack([backend.to_numpy(downdate.errors(block, left_out)) for block in residuals])
 
 
 def _score_left_out(
     scores: _Means,
-    penalty: slice,
-    here: slice,
+    number: int,
     downdate: Downdate,
-    residuals: Any,
-    held_out: Sequence[Sequence[_HeldOutResponses]],
+    residuals: Sequence[Any],
+    held_out: Sequence[Sequence[Sequence[_HeldOutResponses]]],
+    targets: Targets,
     grid: Grid,
     backend: Backend,
 ) -> None:
-    """Add one penalty's scores on all inner folds for one block of targets."""
+    """Add the scores of penalty `number` on all inner folds."""
 
-    def score(number: int) -> list[Floats]:
-        missed = downdate.errors(residuals, number)
-        return [test.score(missed, grid, backend) for test in held_out[number]]
+    def score(left_out: int) -> list[list[Floats]]:
+        found = []
+        for block, tests in zip(residuals, held_out, strict=True):
+            missed = downdate.errors(block, left_out)
+            found.append([test.score(missed, grid, backend) for test in tests[left_out]])
+        return found
 
-    for tests, found in zip(held_out, backend.map(score, range(len(held_out))), strict=True):
-        for test, values in zip(tests, found, strict=True):
-            scores.add(test.fold, here, values, test.defined, penalty)
+    this = slice(number, number + 1)
+    for left_out, found in enumerate(backend.map(score, range(len(held_out[0])))):
+        for block, tests, values in zip(targets.blocks, held_out, found, strict=True):
+            for test, value in zip(tests[left_out], values, strict=True):
+                scores.add(test.fold, targets.here(block), value, test.defined, this)
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,7 @@ def _bytes_for_all(problem: Problem, route: Route, threads: int) -> float:
     if route == "downdating":
         largest = max(n - size for size, _ in problem.training_sets())
         inverses = largest**2 * (len(problem.training_sets()) + len(problem.folds) + 3 * threads)
-        return 8.0 * (work + inverses + 5 * min(n, p) ** 2 + 2 * n * min(n, p) + n**2)
+        return 8.0 * (work + inverses + 5 * min(n, p) ** 2 + 3 * n * min(n, p))
     return 8.0 * (work + threads * (6 * n**2 + (2 * n * p if problem.scaled else 0)) + n**2)
 
 
@@ -238,5 +238,5 @@ def _bytes_per_target(problem: Problem, route: Route) -> float:
     if route == "primal":
         return scores + item * problem.n_features * _n_stretches(problem)
     if route == "downdating":
-        return scores + item * (2 * problem.n_samples + problem.n_features)
+        return scores + item * (3 * problem.n_samples + problem.n_features)
     return scores + item * problem.n_samples

@@ -26,6 +26,7 @@ from brainalign.encoding.nested import (
     joint_weights,
     predictions,
     standard_columns,
+    target_sums,
     training_baseline,
     weights,
 )
@@ -174,8 +175,9 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         how = self.plan(todo, ("primal", "dual"))
         backend = self.compute_with(how)
         pieces = self.pieces(how.route, design, [fold], backend)
-        sums = [pieces.sums(targets.read(block)) for block in targets.blocks]
-        scores = inner_scores(pieces, [fold], targets, sums, grid, backend, baseline)
+        with backend.on_its_own_threads():
+            sums = target_sums(pieces, targets, backend)
+            scores = inner_scores(pieces, [fold], targets, sums, grid, backend, baseline)
         self.inner_scores_ = (scores.alone if scores.joint is None else scores.joint)[0]
         choice = choose(self.inner_scores_[None], 1 if baseline is None else len(grid.betas))
         self.alpha_ = grid.alphas[choice.alpha[0]]
@@ -229,18 +231,20 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         grid = self.grid(baseline)
         if how.route == "downdating":
             u, s = spectrum_of_all(design, backend, grid.alphas[0])
-            for targets in how.parts(responses):
-                choice, predicted = downdated(u, s, folds, targets, grid, backend)
-                yield HeldOutPart(targets, choice, None, predicted)
+            with backend.on_its_own_threads():
+                for targets in how.parts(responses):
+                    choice, predicted = downdated(u, s, folds, targets, grid, backend)
+                    yield HeldOutPart(targets, choice, None, predicted)
             return
         pieces = self.pieces(how.route, design, folds, backend)
-        for targets in how.parts(responses):
-            sums = [pieces.sums(targets.read(block)) for block in targets.blocks]
-            scores = inner_scores(pieces, folds, targets, sums, grid, backend, baseline)
-            joint = None if scores.joint is None else choose(scores.joint, len(grid.betas))
-            choices = choose(scores.alone), joint
-            predicted = predictions(pieces, folds, targets, sums, grid, backend, choices, baseline)
-            yield HeldOutPart(targets, *choices, predicted)
+        with backend.on_its_own_threads():
+            for targets in how.parts(responses):
+                sums = target_sums(pieces, targets, backend)
+                scores = inner_scores(pieces, folds, targets, sums, grid, backend, baseline)
+                joint = None if scores.joint is None else choose(scores.joint, len(grid.betas))
+                choices = choose(scores.alone), joint
+                predicted = predictions(pieces, folds, targets, sums, grid, backend, choices, baseline)
+                yield HeldOutPart(targets, *choices, predicted)
 
     def explain(
         self, design: Design, responses: Responses, folds: Sequence[NestedFold], baseline: Floats | None = None

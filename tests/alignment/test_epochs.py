@@ -12,7 +12,7 @@ from scipy.signal import lfilter
 
 from brainalign.alignment import Epochs
 from brainalign.encoding import ContiguousBlocks, RidgeEncoder, cross_validate
-from brainalign.encoding.cross_validation import target_status
+from brainalign.encoding.responses import target_status
 from brainalign.errors import DataError, RecipeError
 from brainalign.types import Clock, Features, Recording, Stimulus
 

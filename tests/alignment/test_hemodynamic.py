@@ -11,7 +11,8 @@ from nilearn.glm.first_level import glover_hrf
 
 from brainalign.alignment import Hemodynamic, resampling_matrix
 from brainalign.encoding import ContiguousBlocks, RidgeEncoder
-from brainalign.encoding.cross_validation import cross_validate, target_status
+from brainalign.encoding.cross_validation import cross_validate
+from brainalign.encoding.responses import target_status
 from brainalign.errors import DataError, RecipeError
 from brainalign.types import Clock, Features, Recording, Stimulus
 

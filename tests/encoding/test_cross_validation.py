@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from scipy.signal import lfilter
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from brainalign.encoding import metrics
-from brainalign.encoding.cross_validation import FoldScores, cross_val_scores, cross_validate
+from brainalign.encoding.cross_validation import FoldScores, cross_val_scores, cross_validate, explain
 from brainalign.encoding.responses import target_status
 from brainalign.encoding.ridge import RidgeEncoder
 from brainalign.encoding.splits import (
@@ -27,7 +32,7 @@ from brainalign.encoding.splits import (
     WholeRuns,
     nested_folds,
 )
-from brainalign.errors import DataError
+from brainalign.errors import DataError, FitWarning
 
 ALPHAS = [1.0, 30.0, 1000.0]
 
@@ -361,3 +366,99 @@ def test_a_baseline_that_is_not_finite_is_named_by_sample_and_dimension() -> Non
     baseline[33, 1] = np.nan
     with pytest.raises(DataError, match="sample 33, dimension 1"):
         cross_validate(RidgeEncoder(), x, y, groups, LeaveOneRunOut(), baseline=baseline)
+
+
+# ------------------------------------------------------------------------------------------------ leaky folds
+
+
+def test_shuffled_folds_are_refused_unless_allowed_and_the_leak_is_told() -> None:
+    random = np.random.default_rng(0)
+    x, y = autoregressive(random, 300, 5, 0.9), autoregressive(random, 300, 4, 0.9)
+    shuffled = KFold(5, shuffle=True, random_state=0)
+    with pytest.raises(DataError, match=r"not contiguous: 6\d% of the held-out samples .* r = 0\.[89]"):
+        cross_val_scores(x, y, splitter=shuffled)
+    with pytest.warns(FitWarning, match=r"6\d% of the held-out samples stand between two training samples"):
+        leaky = cross_val_scores(x, y, splitter=shuffled, allow_leaky=True)
+    assert float(leaky.r.mean()) > float(cross_val_scores(x, y, splitter=ContiguousBlocks(5, 20)).r.mean()) + 0.2
+
+
+@pytest.mark.parametrize(
+    "splitter", [LeaveOneRunOut(), WholeRuns(2), ContiguousBlocks(5), LeaveOneGroupOut()], ids=type
+)
+def test_contiguous_folds_are_accepted_without_a_word(splitter: Splitter) -> None:
+    x, y, groups = planted()
+    cross_val_scores(x, y, groups, RidgeEncoder(alphas=ALPHAS), splitter=splitter)
+
+
+# ----------------------------------------------------------------------------------------------------- files
+
+
+def test_scores_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    x, y, groups = planted()
+    scores = cross_val_scores(x, y, groups, out=tmp_path / "scores.nc")
+    with xr.open_dataset(tmp_path / "scores.nc") as written:
+        xr.testing.assert_allclose(written.load(), scores)
+    code = (
+        "import sys, time, numpy as np\n"
+        "from brainalign.encoding import cross_val_scores, nested\n"
+        "inner = nested.inner_scores\n"
+        "x = np.random.default_rng(0).normal(size=(100, 5))\n"
+        "class Slow:\n"
+        "    shape, dtype = (100, 3), np.dtype(float)\n"
+        "    reads = 0\n"
+        "    def __getitem__(self, key):\n"
+        "        Slow.reads += 1\n"
+        "        if Slow.reads == 2:\n"
+        "            print('fitting', flush=True); time.sleep(60)\n"
+        "        return x[:, :3][key]\n"
+        "cross_val_scores(x, Slow(), out=sys.argv[1])\n"
+    )
+    target = tmp_path / "killed" / "scores.nc"
+    target.parent.mkdir()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "fitting\n"
+        process.kill()
+    assert not target.exists()
+
+
+# --------------------------------------------------------------------------------------- metrics of all targets
+
+
+def test_samples_are_matched_as_the_plain_functions_match_them() -> None:
+    x, y, groups = planted()
+    y = (y - y.mean(axis=0)) / y.std(axis=0)
+    y[:, 3] = 1.0  # constant: left out of the matching
+    metrics_asked = ("pearson", "r2", "two_vs_two", "top_1", "top_5")
+    scores = cross_val_scores(x, y, groups, RidgeEncoder(alphas=ALPHAS), metrics_asked).isel(feature_space=0)
+    usable = [0, 1, 2, 4]
+    for fold, held in enumerate(nested_folds(LeaveOneRunOut(), 4, 120, groups)):
+        model = RidgeEncoder(alphas=ALPHAS).fit(x[held.train], y[held.train], groups[held.train])
+        pair = model.predict(x[held.test])[:, usable], y[held.test][:, usable]
+        assert float(scores.two_vs_two[fold]) == pytest.approx(metrics.two_vs_two(*pair), abs=1e-12)
+        assert float(scores.top_1[fold]) == pytest.approx(metrics.top_k_accuracy(*pair, k=1), abs=1e-12)
+        assert float(scores.top_5[fold]) == pytest.approx(metrics.top_k_accuracy(*pair, k=5), abs=1e-12)
+    assert float(scores.two_vs_two.mean()) > 0.8
+
+
+@pytest.mark.parametrize("name", ["spearman", "top_0", "top_", "top_k"])
+def test_a_metric_that_does_not_exist_is_named(name: str) -> None:
+    x, y, groups = planted()
+    with pytest.raises(ValueError, match=f"no metric '{name}'"):
+        cross_val_scores(x, y, groups, metrics=(name,))
+
+
+def test_spaces_may_be_scored_in_processes_of_their_own() -> None:
+    x, y, groups = planted()
+    spaces = {"a": x, "b": x[:, :3]}
+    xr.testing.assert_allclose(cross_val_scores(spaces, y, groups, n_jobs=2), cross_val_scores(spaces, y, groups))
+
+
+def test_the_way_taken_can_be_told() -> None:
+    x, y, groups = planted()
+    told = explain(RidgeEncoder(standardise=False, inner_splits=LeaveOneRunOut()), x, y, groups, LeaveOneRunOut())
+    assert all(route in told for route in ("primal", "dual", "downdating", "GFLOP", "numpy (cpu)"))
+    assert "downdating" not in explain(RidgeEncoder(inner_splits="loo", standardise=False), x, y, groups)
