@@ -14,11 +14,13 @@ import xarray as xr
 from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, clone
 
+from brainalign.encoding.backends import Backend
 from brainalign.encoding.banded import BandedRidgeEncoder
 from brainalign.encoding.designs import Design, Matrix
 from brainalign.encoding.metrics import Matches, pearson, r2
 from brainalign.encoding.nested import Choice
 from brainalign.encoding.partition import split_r2
+from brainalign.encoding.planning import Plan
 from brainalign.encoding.responses import Responses
 from brainalign.encoding.ridge import RidgeEncoder
 from brainalign.encoding.splits import ContiguousBlocks, LeaveOneRunOut, NestedFold, Splitter, leaky_share, nested_folds
@@ -26,7 +28,7 @@ from brainalign.errors import DataError, FitWarning
 from brainalign.files import atomic_path
 from brainalign.types import Floats
 
-__all__ = ["FoldScores", "cross_val_scores", "cross_validate", "explain"]
+__all__ = ["FoldScores", "cross_val_scores", "cross_validate", "explain", "plan_of"]
 
 # A larger share of held-out samples that stand between two training samples: the folds are not contiguous.
 LEAKY = 0.05
@@ -129,11 +131,22 @@ def explain(
     >>> explain(RidgeEncoder(), X, Y)
     'primal: 0.156 GFLOP (dual 0.968); all targets at once; numpy (cpu)'
     """
+    how, backend = plan_of(encoder, features, responses, groups, splitter)
+    return f"{how}; {backend}"
+
+
+def plan_of(
+    encoder: RidgeEncoder,
+    features: Floats | Design,
+    responses: Any,
+    groups: Any = None,
+    splitter: Splitter | None = None,
+) -> tuple[Plan, Backend]:
+    """The way that `cross_val_scores` would take, and what would compute it."""
     responses = responses if isinstance(responses, Responses) else Responses(responses)
     design = _design(features, responses.n_samples)
     folds = _folds(encoder, splitter or _default_splitter(groups), responses.n_samples, groups)
-    how, backend = encoder.explain(design, responses, folds)
-    return f"{how}; {backend}"
+    return encoder.explain(design, responses, folds)
 
 
 def cross_val_scores(

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, clone
 
 from brainalign.datasets import check_recording
 from brainalign.encoding import RidgeEncoder, Splits
-from brainalign.encoding.cross_validation import HOLD, cross_validate, explain
+from brainalign.encoding.cross_validation import HOLD, cross_validate, plan_of
 from brainalign.encoding.planning import free_memory
 from brainalign.encoding.responses import Responses
 from brainalign.errors import DataError
@@ -200,7 +200,8 @@ def _fit_together(aligned: Sequence[_Aligned]) -> list[UnitScores]:
     solver = None
     for design in first.designs():
         if solver is None and isinstance(encoder, RidgeEncoder):
-            solver = explain(encoder, design, responses, groups, splitter)
+            how, backend = plan_of(encoder, design, responses, groups, splitter)
+            solver = f"{how.route}, {backend}"
         alone, joint = score(features=design, baseline=baseline)
         named = {"r": alone.r, "r2": alone.r2, "alpha": alone.alpha, "at_edge": alone.at_edge}
         if joint is not None:

@@ -1,4 +1,4 @@
-"""How fast brainalign's ridge engine is: run `python tests/benchmarks/ridge.py [--quick] [--only a,b] [--json FILE]`.
+"""How fast the ridge engine is: `python tests/benchmarks/ridge.py [--quick] [--only a,b] [--rounds N] [--json FILE]`.
 
 Prints one row per measurement, each a ratio of times taken in this process in alternation (ours, theirs, ours ...):
 the median over rounds, with the lowest and highest. Both sides use all cores, so nothing else should run on the
@@ -48,7 +48,6 @@ FMRI_ALPHAS = tuple(np.logspace(1, 7, 13).tolist())
 WORD_ALPHAS = tuple(np.logspace(-1, 6, 20).tolist())
 R_TOLERANCE = 1e-3  # of float32
 SAME_ALPHAS = 0.99  # of targets and folds; the others are ties but for rounding
-ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ class Sizes:
     words: WordLockedSize
     growth: FmriSize
     product: int
+    rounds: int = 3
 
 
 FULL = Sizes(fmri=FmriSize(), fmri_words=None, words=WordLockedSize(), growth=FmriSize(n_units=150), product=4000)
@@ -77,7 +77,7 @@ def main() -> None:
     if options.peak_memory:
         print(_peak_rise_of(*options.peak_memory))
         return
-    sizes = QUICK if options.quick else FULL
+    sizes = replace(QUICK if options.quick else FULL, rounds=options.rounds)
     machine = describe_machine()
     print(*(f"{name}: {value}" for name, value in machine.items()), sep="\n", end="\n\n")
     _warm_up()
@@ -95,6 +95,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small problems, about a minute")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each side is timed, in alternation")
     parser.add_argument("--only", type=_lines, default=list(LINES), metavar="a,b,...", help="these lines only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows and all times to this file as well")
     # What line (e) starts in a process of its own.
@@ -157,7 +158,7 @@ def fmri(sizes: Sizes, line: str = "a", n_runs: int = 5, n_folds: int = 5) -> It
     size = replace(sizes.fmri, n_runs=n_runs)
     problem = fmri_problem(size, sizes.fmri_words)
     theirs = {name: partial(solve, problem, n_folds=n_folds) for name, solve in HIMALAYA.items()}
-    timed = alternate({name: partial(solve, problem) for name, solve in OURS.items()} | theirs, ROUNDS)
+    timed = alternate({name: partial(solve, problem) for name, solve in OURS.items()} | theirs, sizes.rounds)
     scores = timed["ours"].result
     best = _fastest(timed, "numpy", "torch")
     best_kernel = _fastest(timed, "kernel numpy", "kernel torch")
@@ -232,7 +233,7 @@ def word_locked(sizes: Sizes) -> Iterator[Row]:
             "one process": partial(theirs, 1),
             "one process per core": partial(theirs, -1),
         },
-        ROUNDS,
+        sizes.rounds,
     )
     best = _fastest(timed, "one process", "one process per core")
     note = f"{size}, {len(WORD_ALPHAS)} penalties, {len(folds)} blocks; theirs is 1/{scale} timed, times {scale}"
@@ -252,7 +253,7 @@ def machine_share(sizes: Sizes) -> Iterator[Row]:
     rates = product_rate(sizes.product)
     rate = max(rates.values())
     note = "float32 product rate " + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in rates.items())
-    (seconds,) = (timed.seconds for timed in alternate({"ours": partial(ours, problem)}, ROUNDS).values())
+    (seconds,) = (timed.seconds for timed in alternate({"ours": partial(ours, problem)}, sizes.rounds).values())
     operations = counted_operations(problem)
     shares = [operations / (one * rate) for one in seconds]
     yield Row(
@@ -282,7 +283,9 @@ def peak_memory(sizes: Sizes) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "problem.npz"
         np.savez(path, responses=problem.responses, groups=problem.groups, **problem.features)
-        rises = {name: [_in_own_process(name, path) for _ in range(ROUNDS)] for name in ("ours", "numpy", "torch")}
+        rises = {
+            name: [_in_own_process(name, path) for _ in range(sizes.rounds)] for name in ("ours", "numpy", "torch")
+        }
     best = min(("numpy", "torch"), key=lambda backend: np.median(rises[backend]))
     rounds = np.array(rises[best]) / np.array(rises["ours"])
     note = ", ".join(f"{name} {np.median(rise):.0f} MB" for name, rise in rises.items())
@@ -327,7 +330,7 @@ def growth(sizes: Sizes) -> Iterator[Row]:
     once = fmri_problem(base, sizes.fmri_words)
     for what, size in doubled.items():
         twice = fmri_problem(size, sizes.fmri_words)
-        timed = alternate({"once": partial(ours, once), "twice": partial(ours, twice)}, ROUNDS)
+        timed = alternate({"once": partial(ours, once), "twice": partial(ours, twice)}, sizes.rounds)
         exponents = [math.log2(ratio) for ratio in ratios(timed["twice"], timed["once"])]
         exponent = math.log2(timed["twice"].median_s / timed["once"].median_s)
         times = f"{timed['once'].median_s:.2f} s to {timed['twice'].median_s:.2f} s"
