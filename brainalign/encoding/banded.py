@@ -21,6 +21,7 @@ from brainalign.encoding.responses import Responses
 from brainalign.encoding.ridge import HeldOutPart, RidgeEncoder
 from brainalign.encoding.spectra import Pieces
 from brainalign.encoding.splits import NestedFold, Splitter
+from brainalign.errors import DataError
 from brainalign.types import Floats
 
 __all__ = ["BandedRidgeEncoder"]
@@ -166,7 +167,10 @@ class BandedRidgeEncoder(RidgeEncoder):
         if baseline is not None:
             joint = Matrix(np.hstack([design.rows(np.arange(design.shape[0])), baseline]))
         how, backend = self.explain(design if joint is None else joint, responses, folds)
-        widths = self.widths(design.shape[1])
+        try:
+            widths = self.widths(design.shape[1])
+        except ValueError as problem:
+            raise DataError(f"encoder: {problem}") from problem
         with backend.on_its_own_threads():
             for targets in how.parts(responses):
                 problem = (folds, targets, how.route, backend)

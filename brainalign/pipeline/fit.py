@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 
 from brainalign.datasets import check_recording
-from brainalign.encoding import RidgeEncoder, Splits
+from brainalign.encoding import BandedRidgeEncoder, RidgeEncoder, Splits
 from brainalign.encoding.cross_validation import HOLD, cross_validate, plan_of
 from brainalign.encoding.planning import free_memory
 from brainalign.encoding.responses import Responses
@@ -195,14 +195,14 @@ def _fit_together(aligned: Sequence[_Aligned]) -> list[UnitScores]:
     edges = np.cumsum([0, *(one.responses.shape[1] for one in aligned)])
     stacked = aligned[0].responses if len(aligned) == 1 else np.hstack([one.responses for one in aligned])
     responses = Responses(stacked, hold=HOLD)
-    score = partial(cross_validate, encoder, responses=responses, groups=groups, splitter=splitter)
+    score = partial(cross_validate, responses=responses, groups=groups, splitter=splitter)
     scores: dict[str, list[Floats]] = {}
     solver = None
     for design in first.designs():
         if solver is None and isinstance(encoder, RidgeEncoder):
             how, backend = plan_of(encoder, design, responses, groups, splitter)
             solver = f"{how.route}, {backend}"
-        alone, joint = score(features=design, baseline=baseline)
+        alone, joint = score(encoder, features=design, baseline=baseline)
         named = {"r": alone.r, "r2": alone.r2, "alpha": alone.alpha, "at_edge": alone.at_edge}
         if joint is not None:
             named |= {"r_joint": joint.r, "r2_joint": joint.r2}
@@ -210,7 +210,9 @@ def _fit_together(aligned: Sequence[_Aligned]) -> list[UnitScores]:
             scores.setdefault(name, []).append(values)
     arrays = {name: np.stack(values) for name, values in scores.items()}
     if baseline is not None:
-        alone, _ = score(features=baseline)
+        # The bands of a banded encoder are those of the features; the baseline is one.
+        one_band = clone(encoder).set_params(bands=None) if isinstance(encoder, BandedRidgeEncoder) else encoder
+        alone, _ = score(one_band, features=baseline)
         arrays |= {"r_baseline": alone.r, "r2_baseline": alone.r2}
     found = []
     for one, (start, stop) in zip(aligned, itertools.pairwise(edges.tolist()), strict=True):

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from brainalign.alignment import Epochs, Hemodynamic
-from brainalign.encoding import RidgeEncoder, Splits
+from brainalign.encoding import BandedRidgeEncoder, RidgeEncoder, Splits
+from brainalign.errors import DataError
 from brainalign.features import ToyModel
 from brainalign.pipeline import fit as fit_module
 from brainalign.pipeline.fit import Unit, fit_units, shareable
@@ -137,3 +138,14 @@ def test_subjects_beyond_the_memory_are_fitted_one_by_one(fits: list[int], monke
     scores = fit_units(units)
     assert fits == [3] * 2 * PROBLEMS
     assert [len(score.facts["status"]) for score in scores] == [3, 3]
+
+
+def test_bands_of_the_features_leave_the_baseline_one_of_its_own() -> None:
+    n_columns = FEATURES["story0"].values.shape[2]
+    banded = BandedRidgeEncoder([2, n_columns - 2], alphas=(1, 100), n_iter=1)
+    (scores,) = fit_units([dataclasses.replace(unit("a"), encoder=banded)])
+    (ridge,) = fit_units([unit("a")])
+    np.testing.assert_allclose(scores.arrays["r_baseline"], ridge.arrays["r_baseline"], atol=1e-6)
+    assert np.isfinite(scores.arrays["r_joint"]).all()
+    with pytest.raises(DataError, match="bands"):
+        fit_units([dataclasses.replace(unit("a"), encoder=banded.set_params(bands=[3]))])
