@@ -34,7 +34,8 @@ def is_constant(values: Floats) -> np.ndarray:
     """
     values = np.asarray(values)
     rounding = 4 * np.finfo(values.dtype).eps if np.issubdtype(values.dtype, np.floating) else 0.0
-    low, high = values.min(axis=-2), values.max(axis=-2)
+    # The difference of two whole numbers may be beyond their type.
+    low, high = (extreme.astype(np.float64) for extreme in (values.min(axis=-2), values.max(axis=-2)))
     return high - low <= rounding * np.maximum(np.abs(low), np.abs(high))
 
 

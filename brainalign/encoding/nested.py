@@ -203,7 +203,7 @@ def _training_sets(folds: Sequence[NestedFold]) -> list[_TrainingSet]:
     shared: dict[bytes, tuple[Indices, list[tuple[int, Indices | None]]]] = {}
     for number, fold in enumerate(folds):
         if not fold.inner:
-            shared[fold.train.tobytes()] = (fold.train, [(number, None)])
+            shared.setdefault(fold.train.tobytes(), (fold.train, []))[1].append((number, None))
         for inner in fold.inner:
             train = np.sort(inner.train)
             shared.setdefault(train.tobytes(), (train, []))[1].append((number, inner.test))
@@ -272,14 +272,18 @@ def predictions(
         y, here = targets.read(block), targets.here(block)
         z, mean = pieces.reduce(rotation, y, sums[of_block]), y[fold.train].mean(axis=0)
         w = weights(rotation.s, z, grid, alone.alpha[number, here], backend)
-        predicted = backend.to_numpy(_narrow(backend, projected, z) @ w) + mean
+        # What never varies in training is predicted by its value: the rest is rounding, and would have a correlation.
+        flat = is_constant(y[fold.train])
+        # In float64, as the prediction at a large penalty is smaller than float32's rounding of the mean.
+        predicted = backend.to_numpy(_narrow(backend, projected, z) @ w).astype(np.float64) + mean
         both = None
         if joint is not None and columns is not None:
             pair = joint.alpha[number, here], joint.beta[number, here]
             train = backend.array(y[fold.train] - mean)
             w, b = joint_weights(rotation.s, z, train, columns, grid, *pair, backend)
             both = backend.to_numpy(projected @ w + columns.held_out @ b) + mean
-        return Prediction(number, block, predicted, both, y[fold.test], mean)
+            both = np.where(flat, mean, both)
+        return Prediction(number, block, np.where(flat, mean, predicted), both, y[fold.test], mean)
 
     # As many factorisations as threads, then the blocks of targets of each.
     for first in range(0, len(folds), backend.threads):
@@ -459,5 +463,6 @@ def _from_errors(
         for number, (fold, left_out) in enumerate(zip(folds, outer, strict=True)):
             observed = y[fold.test]
             mean = (total - y[left_out].sum(axis=0, dtype=np.float64)) / len(fold.train)
-            predicted = observed - errors[fold.test, targets.here(block)]
+            flat = is_constant(y[fold.train])
+            predicted = np.where(flat, mean, observed - errors[fold.test, targets.here(block)])
             yield Prediction(number, block, predicted, None, observed, mean)

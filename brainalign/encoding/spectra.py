@@ -285,8 +285,9 @@ class DualPieces:
         else:
             assert self._kernel is not None
             kernel = self._kernel[np.ix_(index, rotation.train)]
-            # U is orthogonal to constants: what is the same in all columns drops out, the training mean stays.
             kernel = kernel - rotation.mean
+            # U is orthogonal to constants only as far as its small singular values allow.
+            kernel -= kernel.mean(axis=1, keepdims=True)
         return self.backend.array(kernel) @ (rotation.u / rotation.s)
 
     def left(self, rotation: Rotation) -> Any:
