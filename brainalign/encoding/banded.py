@@ -15,8 +15,10 @@ from sklearn.utils.validation import validate_data  # pyrefly: ignore[missing-mo
 
 from brainalign.encoding.backends import Backend, BackendName
 from brainalign.encoding.designs import Design, Matrix
+from brainalign.encoding.metrics import is_constant
 from brainalign.encoding.nested import Choice, Prediction, Targets, choose, inner_scores, target_sums, weights
 from brainalign.encoding.penalties import Grid, Indices, Selection
+from brainalign.encoding.planning import Route
 from brainalign.encoding.responses import Responses
 from brainalign.encoding.ridge import HeldOutPart, RidgeEncoder
 from brainalign.encoding.spectra import Pieces
@@ -27,25 +29,13 @@ from brainalign.types import Floats
 __all__ = ["BandedRidgeEncoder"]
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The best candidate and penalty of each outer fold and target, and the best score of each candidate.
-
-    `gamma` (fold, v) counts candidates; `scores` is (candidate, v), of the first fold.
-    """
-
-    gamma: NDArray[np.intp]
-    choice: Choice
-    scores: Floats
-
-
 class BandedRidgeEncoder(RidgeEncoder):
     """Ridge with one penalty per feature space (band) and target, found by random search.
 
     Minimises ``|Y - sum_b X_b W_b|^2 + sum_b (alpha / gamma_b) |W_b|^2`` for each target. The gammas of a candidate are
-    not negative and sum to one; every candidate is tried with every alpha, and each target takes the pair that is best
-    on the inner folds. The same as ridge with penalty alpha on bands multiplied by sqrt(gamma_b): all that ridge
-    shares among folds and penalties is shared here too.
+    not negative and, where drawn, sum to one; every candidate is tried with every alpha, and each target takes the pair
+    that is best on the inner folds. The same as ridge with penalty alpha on bands multiplied by sqrt(gamma_b): all that
+    ridge shares among folds and penalties is shared here too.
 
     Parameters
     ----------
@@ -58,11 +48,11 @@ class BandedRidgeEncoder(RidgeEncoder):
     concentration : sequence of float
         Parameters of those distributions, taken in turn: small ones draw candidates with few bands.
     gammas : array (candidate, band), optional
-        The candidates to try instead.
+        The candidates to try instead; not negative, none of them all zeros.
     inner_splits, selection, gap, standardise, backend, device, memory_limit
         As for `RidgeEncoder`.
     random_state : int, RandomState or None
-        Of the draws.
+        Of the draws, made once for all targets.
 
     Attributes
     ----------
@@ -139,17 +129,18 @@ class BandedRidgeEncoder(RidgeEncoder):
         responses = Responses(y.reshape(len(y), -1), hold=2**62)
         design, targets = Matrix(X), Targets(responses, responses.blocks())
         how, backend = self.explain(design, responses, [fold])
-        widths, grid = self.widths(X.shape[1]), self.grid()
-        self.gammas_ = self.candidates(len(widths))
-        pieces = self.pieces(how.route, design, [fold], backend)
+        banded = self._banded(how.route, design, self.widths(X.shape[1]), [fold], backend)
+        self.gammas_, best = banded.gammas, _Best.of_none(1, responses.n_targets, len(banded.grid.alphas))
+        self.inner_scores_ = np.empty((len(self.gammas_), responses.n_targets))
         with backend.on_its_own_threads():
-            found = self._search(pieces, [fold], targets, grid, backend, widths, self.gammas_)
-        self.inner_scores_ = found.scores
-        self.alpha_, self.at_edge_ = grid.alphas[found.choice.alpha[0]], found.choice.at_edge[0]
-        self.gamma_ = self.gammas_[found.gamma[0]].T
-        self.coef_ = np.empty((X.shape[1], responses.n_targets))
-        for columns, coef in _refits(pieces, fold.train, 0, targets, grid, backend, widths, self.gammas_, found):
-            self.coef_[:, columns] = coef * responses.scale[columns]
+            for number, (score, choice) in enumerate(_tried(banded, [fold], targets)):
+                self.inner_scores_[number] = score[0]
+                best = best.or_better(number, score, choice)
+            self.alpha_, self.at_edge_ = banded.grid.alphas[best.choice.alpha[0]], best.choice.at_edge[0]
+            self.gamma_ = self.gammas_[best.gamma[0]].T
+            self.coef_ = np.empty((X.shape[1], responses.n_targets))
+            for columns, _, coef in _refits(banded, fold.train, 0, targets, best):
+                self.coef_[:, columns] = coef * responses.scale[columns]
         self.intercept_ = responses.mean - X.mean(axis=0) @ self.coef_
         self.baseline_coef_ = np.empty((0, responses.n_targets))
         self.baseline_alpha_ = np.full(responses.n_targets, np.nan)
@@ -163,23 +154,29 @@ class BandedRidgeEncoder(RidgeEncoder):
     ) -> Iterator[HeldOutPart]:
         """As `RidgeEncoder.held_out`; predictions come with the part of each band."""
         self.check_settings()
-        joint = None
+        widths, joint = self._widths_of(design), None
         if baseline is not None:
+            if self.gammas is not None:
+                raise DataError(
+                    "encoder: gammas name no weight for a baseline; give it as one of the bands, or no gammas."
+                )
             joint = Matrix(np.hstack([design.rows(np.arange(design.shape[0])), baseline]))
         how, backend = self.explain(design if joint is None else joint, responses, folds)
-        try:
-            widths = self.widths(design.shape[1])
-        except ValueError as problem:
-            raise DataError(f"encoder: {problem}") from problem
+        # Once for all targets: a part of them must not be offered other candidates than the next.
+        alone = self._banded(how.route, design, widths, folds, backend)
+        both = None
+        if joint is not None:
+            both = self._banded(how.route, joint, [*widths, joint.shape[1] - design.shape[1]], folds, backend)
         with backend.on_its_own_threads():
             for targets in how.parts(responses):
-                problem = (folds, targets, how.route, backend)
-                alone, predicted = self._predict(design, widths, *problem)
-                if joint is None or baseline is None:
-                    yield HeldOutPart(targets, alone, None, predicted)
+                best = _best(alone, folds, targets)
+                predicted = _predictions(alone, folds, targets, best, alone.widths)
+                if both is None:
+                    yield HeldOutPart(targets, best.choice, None, predicted)
                     continue
-                choice, both = self._predict(joint, [*widths, baseline.shape[1]], *problem)
-                yield HeldOutPart(targets, alone, choice, _beside(predicted, both))
+                of_both = _best(both, folds, targets)
+                of_all = _predictions(both, folds, targets, of_both, [both.design.shape[1]])
+                yield HeldOutPart(targets, best.choice, of_both.choice, _beside(predicted, of_all))
 
     def check_settings(self) -> None:
         """Raise a ValueError that names the first parameter with which nothing can be fitted."""
@@ -193,6 +190,9 @@ class BandedRidgeEncoder(RidgeEncoder):
             widths = list(self.bands.values() if isinstance(self.bands, Mapping) else self.bands)
             if not widths or not all(isinstance(width, Integral) and width >= 1 for width in widths):
                 raise ValueError(f"bands must give each band's number of columns, at least 1; got {self.bands!r}.")
+        check_random_state(self.random_state)
+        if self.gammas is not None:
+            _check_gammas(self.gammas, self.n_bands)
 
     @property
     def n_bands(self) -> int:  # pyrefly: ignore[bad-override]
@@ -217,106 +217,136 @@ class BandedRidgeEncoder(RidgeEncoder):
     def candidates(self, n_bands: int) -> Floats:
         """The gammas to try, shape (candidate, band), each summing to one: equal ones first, then each band alone."""
         if self.gammas is not None:
-            gammas = np.asarray(self.gammas, dtype=np.float64)
-            if gammas.ndim != 2 or gammas.shape[1] != n_bands or not np.isfinite(gammas).all() or (gammas < 0).any():
-                raise ValueError(f"gammas must be finite and not negative, shape (candidate, {n_bands}).")
-            return gammas
+            return _check_gammas(self.gammas, n_bands)
         if n_bands == 1:
             return np.ones((1, 1))
-        rng = check_random_state(self.random_state)
+        # Not drawn from a RandomState itself, whose Dirichlet gives NaN for small parameters.
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
         of_draw = np.resize(np.asarray(self.concentration, dtype=np.float64), int(self.n_iter))
         draws = [rng.dirichlet(np.full(n_bands, parameter)) for parameter in of_draw]
-        return np.vstack([np.full((1, n_bands), 1.0 / n_bands), np.eye(n_bands), *draws])
+        return np.vstack((np.full((1, n_bands), 1.0 / n_bands), np.eye(n_bands), *draws))
 
-    def _predict(
-        self,
-        design: Design,
-        widths: Sequence[int],
-        folds: Sequence[NestedFold],
-        targets: Targets,
-        route: Any,
-        backend: Backend,
-    ) -> tuple[Choice, Iterator[Prediction]]:
-        """Search, then predict each outer fold."""
-        grid, gammas = self.grid(), self.candidates(len(widths))
+    def _widths_of(self, design: Design) -> list[int]:
+        """The number of columns of each band; a DataError if they are not those of the design."""
+        try:
+            return self.widths(design.shape[1])
+        except ValueError as problem:
+            raise DataError(f"encoder: {problem}") from problem
+
+    def _banded(
+        self, route: Route, design: Design, widths: Sequence[int], folds: Sequence[NestedFold], backend: Backend
+    ) -> _Banded:
         pieces = self.pieces(route, design, folds, backend)
-        found = self._search(pieces, folds, targets, grid, backend, widths, gammas)
-        return found.choice, _predictions(pieces, design, folds, targets, grid, backend, widths, gammas, found)
+        return _Banded(design, widths, self.candidates(len(widths)), pieces, self.grid(), backend)
 
-    def _search(
-        self,
-        pieces: Pieces,
-        folds: Sequence[NestedFold],
-        targets: Targets,
-        grid: Grid,
-        backend: Backend,
-        widths: Sequence[int],
-        gammas: Floats,
-    ) -> _Found:
-        """Score every candidate, keeping only the best so far of each fold and target."""
-        sums = target_sums(pieces, targets, backend)
-        shape = (len(folds), targets.n)
-        best, gamma = np.full(shape, -np.inf), np.zeros(shape, dtype=np.intp)
-        alpha, at_edge = np.full(shape, len(grid.alphas) - 1, dtype=np.intp), np.zeros(shape, dtype=bool)
-        of_first = np.empty((len(gammas), targets.n))
-        for number, candidate in enumerate(gammas):
-            weighted = pieces.weighted(np.repeat(np.sqrt(candidate), widths))
-            scores = inner_scores(weighted, folds, targets, sums, grid, backend).alone
-            choice = choose(scores)
-            score = np.take_along_axis(scores, choice.alpha[:, None], axis=1)[:, 0]
-            of_first[number] = score[0]
-            better = score > best  # False for NaN: the first candidate and the largest alpha stay
-            best, gamma = np.where(better, score, best), np.where(better, number, gamma)
-            alpha, at_edge = np.where(better, choice.alpha, alpha), np.where(better, choice.at_edge, at_edge)
-        return _Found(gamma, Choice(alpha, np.zeros_like(alpha), at_edge), of_first)
+
+def _check_gammas(given: Any, n_bands: int) -> Floats:
+    """The candidates (candidate, band) in float64; a ValueError if they cannot be tried."""
+    gammas = np.asarray(given, dtype=np.float64)
+    shaped = gammas.ndim == 2 and gammas.shape[1] == n_bands and len(gammas) > 0
+    if not shaped or not np.isfinite(gammas).all() or (gammas < 0).any() or not gammas.any(axis=1).all():
+        raise ValueError(
+            f"gammas must be finite and not negative, none of them all zeros, with shape (candidate, {n_bands}); "
+            f"got shape {gammas.shape}."
+        )
+    return gammas
+
+
+@dataclass(frozen=True)
+class _Banded:
+    """Features in bands, and the candidates (candidate, band) to try on them."""
+
+    design: Design
+    widths: Sequence[int]
+    gammas: Floats
+    pieces: Pieces
+    grid: Grid
+    backend: Backend
+
+    def weighted(self, number: int) -> Pieces:
+        """The pieces of candidate `number`."""
+        return self.pieces.weighted(np.repeat(np.sqrt(self.gammas[number]), self.widths))
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best so far of each outer fold and target, arrays (fold, v): its score, its candidate and its penalty."""
+
+    score: Floats
+    gamma: NDArray[np.intp]
+    choice: Choice
+
+    @classmethod
+    def of_none(cls, n_folds: int, n_targets: int, n_alphas: int) -> _Best:
+        """Before any is tried, and after if none has a score: the first candidate and the largest penalty."""
+        zeros = np.zeros((n_folds, n_targets), dtype=np.intp)
+        return cls(np.full(zeros.shape, -np.inf), zeros, Choice(zeros + n_alphas - 1, zeros, zeros.astype(bool)))
+
+    def or_better(self, number: int, score: Floats, choice: Choice) -> _Best:
+        """With candidate `number`, of these scores and penalties, where it is better; the first of equals stays."""
+        better = score > self.score  # False for NaN
+        alpha = np.where(better, choice.alpha, self.choice.alpha)
+        at_edge = np.where(better, choice.at_edge, self.choice.at_edge)
+        return _Best(
+            np.where(better, score, self.score),
+            np.where(better, number, self.gamma),
+            Choice(alpha, self.choice.beta, at_edge),
+        )
+
+
+def _tried(banded: _Banded, folds: Sequence[NestedFold], targets: Targets) -> Iterator[tuple[Floats, Choice]]:
+    """Of each candidate the best penalty and its mean inner score (fold, v)."""
+    sums = target_sums(banded.pieces, targets, banded.backend)
+    for number in range(len(banded.gammas)):
+        scores = inner_scores(banded.weighted(number), folds, targets, sums, banded.grid, banded.backend).alone
+        choice = choose(scores)
+        yield np.take_along_axis(scores, choice.alpha[:, None], axis=1)[:, 0], choice
+
+
+def _best(banded: _Banded, folds: Sequence[NestedFold], targets: Targets) -> _Best:
+    best = _Best.of_none(len(folds), targets.n, len(banded.grid.alphas))
+    for number, (score, choice) in enumerate(_tried(banded, folds, targets)):
+        best = best.or_better(number, score, choice)
+    return best
 
 
 def _refits(
-    pieces: Pieces,
-    train: Indices,
-    fold: int,
-    targets: Targets,
-    grid: Grid,
-    backend: Backend,
-    widths: Sequence[int],
-    gammas: Floats,
-    found: _Found,
-) -> Iterator[tuple[NDArray[np.intp], Floats]]:
-    """Weights (p, some targets) in the units of the features, one factorisation per candidate that was chosen."""
-    for number in np.unique(found.gamma[fold]):
-        weighted = pieces.weighted(np.repeat(np.sqrt(gammas[number]), widths))
+    banded: _Banded, train: Indices, fold: int, targets: Targets, best: _Best
+) -> Iterator[tuple[NDArray[np.intp], Floats, Floats]]:
+    """Some targets, the training mean (p,) and their weights (p, some targets) in the units of the features.
+
+    One factorisation per candidate that was chosen.
+    """
+    xp = banded.backend.xp
+    for number in np.unique(best.gamma[fold]):
+        weighted = banded.weighted(number)
         rotation = weighted.rotate(train)
         for block in targets.blocks:
             here = targets.here(block)
-            columns = np.flatnonzero(found.gamma[fold, here] == number)
+            columns = np.flatnonzero(best.gamma[fold, here] == number)
             if len(columns):
                 z = weighted.reduce(rotation, np.ascontiguousarray(targets.read(block)[:, columns]), None)
-                w = weights(rotation.s, z, grid, found.choice.alpha[fold, here][columns], backend)
-                coefficients = weighted.coefficients(rotation, backend.xp.astype(w, backend.xp.float64))
-                yield here.start + columns, coefficients
+                w = weights(rotation.s, z, banded.grid, best.choice.alpha[fold, here][columns], banded.backend)
+                coefficients = weighted.coefficients(rotation, xp.astype(w, xp.float64))
+                yield here.start + columns, rotation.mean, coefficients
 
 
 def _predictions(
-    pieces: Pieces,
-    design: Design,
-    folds: Sequence[NestedFold],
-    targets: Targets,
-    grid: Grid,
-    backend: Backend,
-    widths: Sequence[int],
-    gammas: Floats,
-    found: _Found,
+    banded: _Banded, folds: Sequence[NestedFold], targets: Targets, best: _Best, apart: Sequence[int]
 ) -> Iterator[Prediction]:
-    edges = np.cumsum([0, *widths])
+    """Predict each outer fold; `apart` are the numbers of consecutive columns whose parts of it are told apart."""
+    edges = np.cumsum([0, *apart]).tolist()
     for number, fold in enumerate(folds):
-        centred = design.rows(fold.test) - design.moments(fold.train).mean
-        bands = np.empty((len(widths), len(fold.test), targets.n))
-        for columns, coef in _refits(pieces, fold.train, number, targets, grid, backend, widths, gammas, found):
-            for band, (start, stop) in enumerate(itertools.pairwise(edges.tolist())):
-                bands[band][:, columns] = centred[:, start:stop] @ coef[start:stop]
+        rows = banded.design.rows(fold.test)
+        bands = np.empty((len(apart), len(fold.test), targets.n))
+        for columns, mean, coef in _refits(banded, fold.train, number, targets, best):
+            for band, (start, stop) in enumerate(itertools.pairwise(edges)):
+                bands[band][:, columns] = (rows[:, start:stop] - mean[start:stop]) @ coef[start:stop]
         for block in targets.blocks:
             y, here = targets.read(block), targets.here(block)
-            mean, own = y[fold.train].mean(axis=0), bands[:, :, here]
+            # What never varies in training is predicted by its value: the rest is rounding.
+            own = np.where(is_constant(y[fold.train]), 0.0, bands[:, :, here])
+            mean = y[fold.train].mean(axis=0)
             yield Prediction(number, block, own.sum(axis=0) + mean, None, y[fold.test], mean, own)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from typing import Any
 
@@ -11,21 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import PredefinedSplit
+from sklearn.model_selection import KFold, PredefinedSplit
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from brainalign.config import parse_recipe
 from brainalign.encoding import (
     BandedRidgeEncoder,
     ContiguousBlocks,
     LeaveOneRunOut,
     RidgeEncoder,
     cross_val_scores,
+    pearson,
     r2,
-    split_r,
-    split_r2,
 )
 from brainalign.encoding.cross_validation import cross_validate
+from brainalign.encoding.designs import Matrix
+from brainalign.encoding.nested import Targets
+from brainalign.errors import DataError
 
 ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 RUNS = np.repeat(np.arange(5), 24)
@@ -204,6 +208,9 @@ def test_any_shape_gives_the_scores_of_brute_force(n: int, widths: list[int], v:
         ({"bands": {"a": 0, "b": 15}}, "bands must give"),
         ({"bands": [6, 9], "gammas": [[1.0]]}, r"shape \(candidate, 2\)"),
         ({"bands": [6, 9], "gammas": [[1.0, -0.1]]}, "not negative"),
+        ({"bands": [6, 9], "gammas": np.empty((0, 2))}, r"got shape \(0, 2\)"),
+        ({"bands": [6, 9], "gammas": [[0.5, 0.5], [0.0, 0.0]]}, "none of them all zeros"),
+        ({"bands": [6, 9], "random_state": "seed"}, "seed"),
         ({"bands": [6, 9], "n_iter": -1}, "n_iter"),
         ({"bands": [6, 9], "concentration": [0.0]}, "concentration"),
         ({"bands": [6, 9], "alphas": [-1.0]}, "alphas"),
@@ -215,23 +222,132 @@ def test_settings_that_make_no_sense_are_refused(parameters: dict[str, Any], mes
         BandedRidgeEncoder(**parameters).fit(x, y)
 
 
-def test_the_product_measures_are_himalaya_s() -> None:
-    scoring = pytest.importorskip("himalaya.scoring", reason="a reference that only the extra 'bench' installs")
-    rng = np.random.default_rng(0)
-    y = rng.normal(size=(50, 4))
-    y -= y.mean(axis=0)
-    parts = 0.3 * y + rng.normal(size=(3, 50, 4)) * 0.2
-    np.testing.assert_allclose(split_r2(parts, y, np.zeros(4)), scoring.r2_score_split(y, parts), atol=1e-10)
-    np.testing.assert_allclose(split_r(parts, y), scoring.correlation_score_split(y, parts), atol=1e-10)
-    whole = parts.sum(axis=0)
-    np.testing.assert_allclose(
-        split_r(parts, y).sum(axis=0), [np.corrcoef(*p)[0, 1] for p in zip(whole.T, y.T, strict=True)]
+@pytest.mark.parametrize(("selection", "inner"), [("r", 3), ("r2", "loo"), ("r", "loo")])
+@pytest.mark.parametrize("widths", [(6, 9), (20, 40)], ids=["long", "wide"])
+def test_other_ways_of_choosing_are_those_of_brute_force(widths: tuple[int, ...], selection: Any, inner: Any) -> None:
+    x, y = planted(n=45, widths=widths, v=4)
+    gammas = np.array([[0.5, 0.5], [1.0, 0.0], [0.1, 0.9]])
+    encoder = BandedRidgeEncoder(
+        widths, ALPHAS, gammas=gammas, inner_splits=inner, selection=selection, standardise=False
     )
+    scores = np.empty((3, len(ALPHAS), 4))
+    folds = list(KFold(45 if inner == "loo" else inner).split(x))
+    for g, gamma in enumerate(gammas):
+        scaled = x * np.repeat(np.sqrt(gamma), widths)
+        for a, alpha in enumerate(ALPHAS):
+            # One sample at a time, predictions are scored together, about the mean of all.
+            predicted = [Ridge(alpha=alpha).fit(scaled[train], y[train]).predict(scaled[test]) for train, test in folds]
+            if inner == "loo":
+                whole = np.vstack(predicted)
+                scores[g, a] = pearson(whole, y) if selection == "r" else r2(whole, y, y.mean(axis=0))
+            else:
+                scores[g, a] = np.mean(
+                    [pearson(p, y[test]) for p, (_, test) in zip(predicted, folds, strict=True)], axis=0
+                )
+    encoder.fit(x, y)
+    np.testing.assert_allclose(encoder.inner_scores_, scores.max(axis=1), atol=1e-8)
+    best = scores.max(axis=1).argmax(axis=0)
+    np.testing.assert_allclose(encoder.gamma_, gammas[best].T)
+    np.testing.assert_allclose(encoder.alpha_, [ALPHAS[scores[g, :, v].argmax()] for v, g in enumerate(best)])
 
 
-def test_a_constant_target_has_no_parts() -> None:
-    y = np.column_stack([np.ones(10), np.arange(10.0)])
-    parts = np.random.default_rng(0).normal(size=(2, 10, 2))
-    for shares in (split_r2(parts, y, y.mean(axis=0)), split_r(parts, y)):
-        assert np.isnan(shares[:, 0]).all()
-        assert np.isfinite(shares[:, 1]).all()
+def test_targets_do_not_know_of_each_other() -> None:
+    x, y = planted()
+    encoder = BandedRidgeEncoder([6, 9], ALPHAS, n_iter=4)
+    together, _ = cross_validate(encoder, x, y, RUNS, LeaveOneRunOut())
+    for target in range(y.shape[1]):
+        alone, _ = cross_validate(encoder, x, y[:, [target]], RUNS, LeaveOneRunOut())
+        np.testing.assert_allclose(alone.r2[:, 0], together.r2[:, target], atol=1e-10)
+
+
+# The state of a generator moves on with each draw: targets fitted in parts would each get candidates of their own.
+@pytest.mark.parametrize("with_baseline", [False, True])
+def test_targets_fitted_in_parts_are_offered_the_same_candidates(
+    with_baseline: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = planted(v=9)
+    baseline = np.random.default_rng(1).normal(size=(120, 2)) if with_baseline else None
+
+    def scores() -> list[np.ndarray]:
+        encoder = BandedRidgeEncoder([6, 9], ALPHAS, n_iter=4, random_state=np.random.RandomState(3))
+        found = cross_validate(encoder, x, y, RUNS, LeaveOneRunOut(), baseline)
+        return [one.r2 for one in found if one is not None]
+
+    at_once = scores()
+    monkeypatch.setattr("brainalign.encoding.planning.Plan.parts", _one_by_one)
+    in_parts = scores()
+    np.testing.assert_allclose(in_parts, at_once, atol=1e-10)
+
+
+def _one_by_one(_: Any, responses: Any) -> list[Targets]:
+    return [Targets(responses, [slice(number, number + 1)]) for number in range(responses.n_targets)]
+
+
+def test_more_candidates_take_no_more_memory() -> None:
+    x, y = planted(n=40, widths=(2, 2), v=4000)
+
+    def peak(n_iter: int) -> int:
+        encoder = BandedRidgeEncoder([2, 2], (1.0, 100.0), n_iter=n_iter, inner_splits=2)
+        tracemalloc.start()
+        try:
+            cross_validate(encoder, x, y, np.repeat([0, 1, 2, 3], 10), LeaveOneRunOut())
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(60) < peak(2) + 60 * 4000 * 8 / 4
+
+
+def test_wide_features_never_need_a_gram_of_their_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = planted(widths=(200, 300))
+    encoder = BandedRidgeEncoder([200, 300], ALPHAS, n_iter=1)
+    expected, _ = cross_validate(encoder, x, y, RUNS, LeaveOneRunOut())
+
+    def refused(*_: Any) -> None:
+        raise AssertionError("a Gram of 500 columns")
+
+    monkeypatch.setattr(Matrix, "moments", refused)
+    np.testing.assert_array_equal(cross_validate(encoder, x, y, RUNS, LeaveOneRunOut())[0].r2, expected.r2)
+
+
+def test_a_target_that_is_flat_in_training_is_predicted_by_its_value() -> None:
+    x, y = planted()
+    y[RUNS != 2, 0] = 1.0 / 3.0
+    scores, _ = cross_validate(BandedRidgeEncoder([6, 9], ALPHAS, n_iter=2), x, y, RUNS, LeaveOneRunOut())
+    assert scores.r2_band is not None
+    assert np.isnan(scores.r[2, 0]), "rounding has no correlation"
+    np.testing.assert_array_equal(scores.r2_band[2, :, 0], 0.0)
+    assert np.isfinite(scores.r[2, 1:]).all()
+
+
+def test_candidates_of_a_baseline_s_band_cannot_be_left_out() -> None:
+    x, y = planted()
+    encoder = BandedRidgeEncoder([6, 9], ALPHAS, gammas=[[0.5, 0.5]])
+    with pytest.raises(DataError, match="baseline; give it as one of the bands"):
+        cross_validate(encoder, x, y, RUNS, LeaveOneRunOut(), np.ones((120, 1)))
+
+
+@pytest.mark.parametrize("concentration", [1e-6, 1e-3, 0.1, 1.0, 100.0])
+def test_candidates_are_on_the_simplex_with_its_centre_and_its_corners(concentration: float) -> None:
+    gammas = BandedRidgeEncoder([2, 3, 4], n_iter=50, concentration=[concentration]).candidates(3)
+    assert gammas.shape == (54, 3)
+    np.testing.assert_array_equal(gammas[:4], [[1 / 3] * 3, *np.eye(3)])
+    assert (gammas >= 0).all()
+    np.testing.assert_allclose(gammas.sum(axis=1), 1.0)
+
+
+def test_parts_of_bands_come_under_their_names_and_sum_to_the_whole() -> None:
+    x, y = planted()
+    encoder = BandedRidgeEncoder({"model": 6, "envelope": 9}, ALPHAS, n_iter=2)
+    scores = cross_val_scores({"joint": x}, y, RUNS, encoder)
+    assert scores.r2_band.dims == ("feature_space", "fold", "band", "target")
+    assert scores.band.values.tolist() == ["model", "envelope"]
+    np.testing.assert_allclose(scores.r2_band.sum("band"), scores.r2, atol=1e-10)
+
+
+@pytest.mark.parametrize("bands", [None, {"a": 3, "b": 4}, [3, 4]])
+def test_a_recipe_may_ask_for_bands(bands: Any) -> None:
+    settings_ = {"dataset": {"name": "simulated"}, "features": [{"kind": "toy_model"}]}
+    encoder = parse_recipe({**settings_, "encoder": {"kind": "banded", "bands": bands, "n_iter": 5}}).encoder
+    assert isinstance(encoder, BandedRidgeEncoder)
+    assert (encoder.bands, encoder.n_iter) == (bands, 5)
