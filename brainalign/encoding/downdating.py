@@ -49,7 +49,7 @@ class Downdate:
         xp = backend.xp
         root = s / xp.sqrt(s * s + alpha)
         half = u * root
-        self._sets = sets
+        self._xp, self._sets = xp, sets
         self._inverses = list(backend.map(lambda index: _inverse(half[backend.index(index)], len(u), backend), sets))
         amplified = max(float(xp.max(xp.sum(xp.abs(inverse), axis=1))) for inverse in self._inverses)
         self.dtype = "float64" if amplified > AMPLIFICATION else dtype
@@ -59,7 +59,9 @@ class Downdate:
 
     def residuals(self, z: Any, responses: Any) -> Any:
         """Residuals (n, v) of the fit on all samples, from z = U'Y (k, v) and the centred responses."""
-        return responses - self._smoother @ z
+        residuals = responses - self._smoother @ z
+        # The intercept leaves them a mean of zero; responses in float32 have one of 1e-9, which would be amplified.
+        return residuals - self._xp.mean(residuals, axis=0)
 
     def errors(self, residuals: Any, number: int) -> Any:
         """Held-out errors (samples, v) of set `number`."""

@@ -425,6 +425,23 @@ def test_scores_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert not target.exists()
 
 
+def test_a_failure_in_the_middle_of_writing_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y, groups = planted()
+    target = tmp_path / "scores.nc"
+    target.write_bytes(b"of an earlier run")
+
+    def half(dataset: xr.Dataset, path: Path, **_: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", half)
+    with pytest.raises(OSError, match="disk full"):
+        cross_val_scores(x, y, groups, RidgeEncoder(alphas=ALPHAS), out=target)
+    assert target.read_bytes() == b"of an earlier run"
+
+
 # --------------------------------------------------------------------------------------- metrics of all targets
 
 

@@ -73,3 +73,20 @@ def test_a_block_fits_the_cache_but_is_worth_a_product(n_samples: int) -> None:
 def test_one_dimension_too_few_is_named() -> None:
     with pytest.raises(ValueError, match=r"shape \(sample, target\), not \(5,\)"):
         Responses(np.arange(5.0))
+
+
+@pytest.mark.parametrize("dtype", ["i1", "<i2", ">i2", "i4", "u1", "u2", ">f4", "f2"])
+def test_whole_numbers_over_all_of_their_range_vary(dtype: str) -> None:
+    # Found in review: the span of 16-bit recordings was taken in 16 bits, and came out negative.
+    kind = np.dtype(dtype)
+    low, high = (-6e4, 6e4) if kind.kind == "f" else (np.iinfo(kind).min, np.iinfo(kind).max)
+    array = np.linspace(low, high, 20).astype(kind)[:, None]
+    responses = Responses(array)
+    assert responses.status.tolist() == ["ok"]
+    assert responses.read(slice(0, 1)).std() == pytest.approx(1.0, rel=1e-5)
+
+
+def test_yes_and_no_are_numbers() -> None:
+    responses = Responses(np.array([[True, True], [False, True]]))
+    assert responses.status.tolist() == ["ok", "constant"]
+    assert responses.read(slice(0, 2)).tolist() == [[1.0, 0.0], [-1.0, 0.0]]

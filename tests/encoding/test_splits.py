@@ -13,11 +13,15 @@ from sklearn.model_selection import KFold, cross_val_score
 
 from brainalign.encoding.splits import (
     ContiguousBlocks,
+    Fold,
     LeaveOneRunOut,
     Splits,
     Splitter,
     WholeRuns,
     gap_in_samples,
+    inner_folds,
+    leaky_share,
+    nested_folds,
 )
 from brainalign.errors import DataError, RecipeError
 
@@ -192,3 +196,113 @@ def test_blocks_never_hold_one_hearing_of_a_story_in_training_and_another_in_the
         return  # to refuse is as good as to keep the two together
     for train, test in splitter.split(times, groups=groups):
         assert not np.isin(times[test], times[train]).any()
+
+
+# --------------------------------------------------------------------------------------------------- nested folds
+
+
+@VARIED
+@given(
+    n=st.integers(20, 150),
+    n_splits=st.integers(2, 6),
+    n_inner=st.integers(2, 6),
+    outer_gap=st.integers(0, 5),
+    gap=st.integers(0, 5),
+)
+def test_inner_blocks_lie_within_training_and_keep_the_gap(
+    n: int, n_splits: int, n_inner: int, outer_gap: int, gap: int
+) -> None:
+    try:
+        folds = nested_folds(ContiguousBlocks(n_splits, outer_gap), n_inner, n, None, gap)
+    except DataError:
+        assume(False)
+        return
+    outer = list(ContiguousBlocks(n_splits, outer_gap).split(range(n)))
+    for fold, (train, test) in zip(folds, outer, strict=True):
+        np.testing.assert_array_equal(fold.train, train)
+        np.testing.assert_array_equal(fold.test, test)
+        assert 2 <= len(fold.inner) <= min(n_inner, n_splits - 1)
+        held = np.concatenate([inner.test for inner in fold.inner])
+        assert len(set(held)) == len(held), "each sample is held out once"
+        for inner in fold.inner:
+            assert set(inner.train) | set(inner.test) <= set(train)
+            assert np.abs(inner.train[:, None] - inner.test).min() > max(gap, outer_gap)
+            assert min(len(inner.train), len(inner.test)) >= 2
+
+
+@pytest.mark.parametrize("gap", [0, 3])
+@pytest.mark.parametrize("n_splits", [3, 5, 6])
+def test_inner_blocks_of_two_outer_ones_train_on_the_same_samples(n_splits: int, gap: int) -> None:
+    folds = nested_folds(ContiguousBlocks(n_splits, gap), n_splits, 120, None)
+    trained = {inner.train.tobytes() for fold in folds for inner in fold.inner}
+    assert len(trained) == n_splits * (n_splits - 1) // 2
+
+
+def test_runs_are_nested_in_runs() -> None:
+    groups = np.repeat(np.arange(4), 5)
+    folds = nested_folds(LeaveOneRunOut(), LeaveOneRunOut(), 20, groups)
+    for run, fold in enumerate(folds):
+        assert set(groups[fold.test]) == {run}
+        assert [set(groups[inner.test]) for inner in fold.inner] == [{other} for other in range(4) if other != run]
+        for inner in fold.inner:
+            assert sorted([*inner.train, *inner.test]) == fold.train.tolist()
+
+
+def test_without_inner_folds_there_are_none() -> None:
+    assert [fold.inner for fold in nested_folds(ContiguousBlocks(3), None, 30, None)] == [(), (), ()]
+
+
+def test_too_few_samples_for_inner_blocks_are_named() -> None:
+    with pytest.raises(DataError, match=r"training samples are too few for 4 inner blocks with a gap of 4"):
+        nested_folds(ContiguousBlocks(3, 4), 4, 24, None)
+
+
+@pytest.mark.parametrize(("groups", "kind"), [(None, "blocks"), (["a"] * 30, "blocks"), (list("aab" * 10), "runs")])
+def test_inner_folds_are_runs_where_there_are_several(groups: Any, kind: str) -> None:
+    train = np.arange(3, 30)
+    folds = inner_folds(3, train, groups, gap=2)
+    assert set(np.concatenate([fold.test for fold in folds])) == set(train)
+    for fold in folds:
+        if kind == "runs":
+            assert not {groups[k] for k in fold.train} & {groups[k] for k in fold.test}
+        else:
+            assert np.abs(fold.train[:, None] - fold.test).min() == 3
+
+
+# ------------------------------------------------------------------------------------------------------- the leak
+
+
+@pytest.mark.parametrize(
+    ("splitter", "groups", "expected"),
+    [
+        (LeaveOneRunOut(), np.repeat(np.arange(4), 25), 0.0),
+        (WholeRuns(2), np.repeat(np.arange(4), 25), 0.0),
+        (ContiguousBlocks(5, 3), None, 0.0),
+        (ContiguousBlocks(5), None, 0.0),
+        (KFold(5), None, 0.0),
+    ],
+    ids=["run by run", "runs", "blocks with gap", "blocks", "KFold"],
+)
+def test_contiguous_folds_do_not_leak(splitter: Splitter, groups: Any, expected: float) -> None:
+    assert leaky_share(nested_folds(splitter, None, 100, groups), groups) == expected
+
+
+def test_shuffled_folds_leak_as_often_as_both_neighbours_are_in_training() -> None:
+    share = leaky_share(nested_folds(KFold(5, shuffle=True, random_state=0), None, 5000, None))
+    assert share == pytest.approx(0.8**2, abs=0.02)
+
+
+def test_a_neighbour_in_another_run_is_none() -> None:
+    fold = Fold(np.array([0, 2, 3]), np.array([1]))
+    assert leaky_share([fold], ["a", "a", "a", "a"]) == 1.0
+    assert leaky_share([fold], ["a", "b", "b", "b"]) == 0.0
+
+
+@pytest.mark.xfail(strict=True, reason="stretches of two samples and more have no training sample on both sides")
+@pytest.mark.parametrize("width", [2, 3, 5])
+def test_shuffled_stretches_leak_too(width: int) -> None:
+    # On independent autoregressive series (.9) stretches of 2, 3 and 5 samples score r = .45, .42 and .39.
+    stretch = np.arange(400) // width
+    fold = np.random.default_rng(0).permutation(stretch.max() + 1)[stretch] % 5
+    folds = [Fold(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(5)]
+    assert leaky_share(folds) > 0.05
