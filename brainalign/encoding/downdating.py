@@ -27,6 +27,9 @@ Indices = NDArray[np.intp]
 # Residuals of the fit on all samples carry float32's rounding (6e-8 of the target's standard deviation), which the
 # inverse multiplies; where it would by more than this, products are in float64.
 AMPLIFICATION = 1e3
+# A prediction is what the error leaves of the response: where a penalty shrinks every component to less than this
+# share, float32's rounding of the response would show in it.
+SHRUNK = 1e-1
 
 
 class Downdate:
@@ -52,7 +55,8 @@ class Downdate:
         self._xp, self._sets = xp, sets
         self._inverses = list(backend.map(lambda index: _inverse(half[backend.index(index)], len(u), backend), sets))
         amplified = max(float(xp.max(xp.sum(xp.abs(inverse), axis=1))) for inverse in self._inverses)
-        self.dtype = "float64" if amplified > AMPLIFICATION else dtype
+        largest = float(s[0] ** 2 / (s[0] ** 2 + alpha)) if len(s) else 1.0
+        self.dtype = "float64" if amplified > AMPLIFICATION or largest < SHRUNK else dtype
         number = getattr(xp, self.dtype)
         self._smoother = xp.astype(half * root, number)
         self._inverses = [xp.astype(inverse, number) for inverse in self._inverses]

@@ -351,7 +351,8 @@ def downdated(
     held_out = list(backend.map(lambda block: _held_out_responses(sets, inner, targets, block, grid), targets.blocks))
     scores = _Means(len(folds), len(grid.alphas), targets.n)
     best = np.full((len(folds), targets.n), -np.inf)
-    errors = np.zeros((n_samples, targets.n), dtype=targets.dtype)
+    # In float64: what an error leaves of its response is small where the penalty is large.
+    errors = np.zeros((n_samples, targets.n))
     for number, alpha in enumerate(grid.alphas):
         downdate = Downdate(u, s, float(alpha), inner + outer, backend, targets.dtype)
         residuals = list(backend.map(partial(_residuals, downdate, u, rotated, targets, backend), range(len(rotated))))
@@ -412,7 +413,7 @@ class _HeldOutResponses:
 
     fold: int
     positions: Indices  # among the samples left out
-    centred: np.ndarray
+    observed: np.ndarray
     power: Floats
     defined: NDArray[np.bool_]
 
@@ -421,10 +422,10 @@ class _HeldOutResponses:
         missed = errors[backend.index(self.positions)]
         if grid.selection == "r2":
             return 1.0 - backend.to_numpy(backend.dots(missed, missed))[None].astype(np.float64) / self.power
-        centred = backend.array(self.centred, str(self.centred.dtype))
-        predicted = centred - missed
+        observed = backend.array(self.observed, str(self.observed.dtype))
+        predicted = observed - missed
         predicted = predicted - backend.xp.mean(predicted, axis=0)
-        square, product = (backend.to_numpy(backend.dots(predicted, other))[None] for other in (predicted, centred))
+        square, product = (backend.to_numpy(backend.dots(predicted, other))[None] for other in (predicted, observed))
         return score_of(square.astype(np.float64), product.astype(np.float64), self.power, "r")
 
 
@@ -448,7 +449,7 @@ def _held_out_responses(
             reference = observed.mean(axis=0) if grid.selection == "r" else mean.astype(y.dtype)
             centred, defined = observed - reference, ~is_constant(observed)
             power = np.where(defined, np.einsum("mv,mv->v", centred, centred, dtype=np.float64), 1.0)
-            kept = centred if grid.selection == "r" else centred[:0]
+            kept = observed if grid.selection == "r" else observed[:0]
             here.append(_HeldOutResponses(fold, np.searchsorted(missing, rows), kept, power, defined))
         found.append(here)
     return found

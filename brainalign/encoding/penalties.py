@@ -42,6 +42,9 @@ Selection = Literal["r2", "r"]
 # Two squares of singular values whose difference is a smaller share of the larger count as equal: what rounding does to
 # the fractions (1e-16 / NEAR) and what this leaves out (NEAR squared) are then about as small.
 NEAR = 1e-5
+# A penalty so many times the largest square leaves fractions that all but cancel: of R2 the square of the prediction is
+# then no part, of r it is.
+CANCELLING = 1e8
 # A product in float64 takes twice as long as one in float32.
 DOUBLE = 2.0
 # Components that together cannot move a prediction by more than this share of the target's standard deviation (root
@@ -137,12 +140,16 @@ class HeldOut:
         self.inverse = 1.0 / (s * s + backend.array(grid.alphas)[:, None])  # (a, k)
         self.projected = projected - xp.mean(projected, axis=0) if grid.selection == "r" else projected
         moved = self._moved()
-        self.ranks = backend.to_numpy(xp.sum(xp.astype(moved > TOLERANCE, xp.int64), axis=1)).tolist()
+        # A correlation has no scale: there a share of what all components can move counts.
+        whole = xp.where(moved < 1.0, moved, xp.ones_like(moved))[:, :1] if grid.selection == "r" else 1.0
+        self.ranks = backend.to_numpy(xp.sum(xp.astype(moved > TOLERANCE * whole, xp.int64), axis=1)).tolist()
         self.dtype = dtype = "float64" if bool(xp.any(moved > AMPLIFICATION)) else dtype
         rank = max(self.ranks, default=0)
         self._narrow = xp.astype(self.projected[:, :rank], getattr(xp, dtype))
         weight = 1.0 if dtype == "float32" else DOUBLE
-        self._by_fractions = DOUBLE * rank**2 < weight * len(rows) * sum(self.ranks)
+        self._by_fractions = DOUBLE * rank**2 < weight * len(rows) * sum(self.ranks) and (
+            grid.selection == "r2" or float(grid.alphas[-1]) < CANCELLING * float(s[0]) ** 2
+        )
         if self._by_fractions:
             gram = self.projected[:, :rank].T @ self.projected[:, :rank]
             squares = (s * s)[:rank]
