@@ -341,6 +341,8 @@ def _default_splitter(groups: Any) -> Splitter:
 
 
 def _folds(encoder: BaseEstimator, splitter: Splitter, n_samples: int, groups: Any) -> list[NestedFold]:
+    if groups is not None and np.shape(groups) != (n_samples,):
+        raise DataError(f"groups has shape {np.shape(groups)}; the run of each of the {n_samples} samples is needed.")
     if not isinstance(encoder, RidgeEncoder):
         return nested_folds(splitter, None, n_samples, groups)
     inner = None if encoder.inner_splits == "loo" else encoder.inner_splits

@@ -1,12 +1,17 @@
-"""Held-out residuals of many folds from one fit on all samples.
+"""Held-out predictions of many folds from one fit on all samples.
 
-A ridge with an unpenalised intercept is a linear smoother: fitted on all samples, its residuals are r = (I - H) y with
+A ridge with an unpenalised intercept is a linear smoother: fitted on all samples, it leaves r = (I - H) y with
 
-    H = 1/n + U diag(s^2 / (s^2 + alpha)) U'.
+    H = 1/n + K,  K = U diag(s^2 / (s^2 + alpha)) U'.
 
 Leaving the samples S out of training and predicting them then errs by exactly e_S = (I - H_SS)^-1 r_S, the block form
-of XX as what it leaves out. It needs the penalty to be the same for all folds: columns may be centred,
-not scaled, on each fold's training samples.
+of the leave-one-out identity (Golub, Heath & Wahba, 1979). Taken from the responses, such an error would leave little
+but rounding of a prediction that a large penalty shrinks. With f = Ky and m the mean of the others, the prediction is
+
+    m + f_S + (I - H_SS)^-1 (1 (1'f_S) / n - K_SS (y_S - m - f_S)),
+
+of which all terms but m are as small as the prediction about m. It needs the penalty to be the same for all folds:
+columns may be centred, not scaled, on each fold's training samples.
 """
 
 from __future__ import annotations
@@ -24,12 +29,9 @@ __all__ = ["Downdate"]
 Indices = NDArray[np.intp]
 
 
-# Residuals of the fit on all samples carry float32's rounding (6e-8 of the target's standard deviation), which the
-# inverse multiplies; where it would by more than this, products are in float64.
+# What K_SS multiplies carries float32's rounding (6e-8 of the target's standard deviation); where that would be
+# multiplied by more than this, products are in float64.
 AMPLIFICATION = 1e3
-# A prediction is what the error leaves of the response: where a penalty shrinks every component to less than this
-# share, float32's rounding of the response would show in it.
-SHRUNK = 1e-1
 
 
 class Downdate:
@@ -53,27 +55,29 @@ class Downdate:
         root = s / xp.sqrt(s * s + alpha)
         half = u * root
         self._xp, self._sets = xp, sets
-        self._inverses = list(backend.map(lambda index: _inverse(half[backend.index(index)], len(u), backend), sets))
-        amplified = max(float(xp.max(xp.sum(xp.abs(inverse), axis=1))) for inverse in self._inverses)
-        largest = float(s[0] ** 2 / (s[0] ** 2 + alpha)) if len(s) else 1.0
-        self.dtype = "float64" if amplified > AMPLIFICATION or largest < SHRUNK else dtype
+        parts = list(backend.map(lambda index: _left_out(half[backend.index(index)], len(u), backend), sets))
+        amplified = max(float(xp.max(xp.sum(xp.abs(of_samples), axis=1))) for of_samples, _ in parts)
+        self.dtype = "float64" if amplified > AMPLIFICATION else dtype
         number = getattr(xp, self.dtype)
         self._smoother = xp.astype(half * root, number)
-        self._inverses = [xp.astype(inverse, number) for inverse in self._inverses]
+        self._parts = [(xp.astype(of_samples, number), xp.astype(of_mean, number)) for of_samples, of_mean in parts]
 
-    def residuals(self, z: Any, responses: Any) -> Any:
-        """Residuals (n, v) of the fit on all samples, from z = U'Y (k, v) and the centred responses."""
-        residuals = responses - self._smoother @ z
-        # The intercept leaves them a mean of zero; responses in float32 have one of 1e-9, which would be amplified.
-        return residuals - self._xp.mean(residuals, axis=0)
+    def fitted(self, z: Any) -> Any:
+        """Ky (n, v), what the fit on all samples predicts about its intercept, from z = U'Y (k, v)."""
+        return self._smoother @ z
 
-    def errors(self, residuals: Any, number: int) -> Any:
-        """Held-out errors (samples, v) of set `number`."""
-        return self._inverses[number] @ residuals[self._sets[number]]
+    def deviations(self, fitted: Any, responses: Any, mean: Any, number: int) -> Any:
+        """Predictions (samples, v) of set `number`, left out of training, about `mean` (v,), that of the others."""
+        index = self._sets[number]
+        of_samples, of_mean = self._parts[number]
+        here = fitted[index]
+        return here + of_mean[:, None] * self._xp.sum(here, axis=0) - of_samples @ (responses[index] - mean - here)
 
 
-def _inverse(half: Any, n: int, backend: Backend) -> Any:
-    """(I - H_SS)^-1 for left-out samples S, whose part of H is `half` times its transpose, and 1/n."""
-    remainder = -(half @ half.T) - 1.0 / n
+def _left_out(half: Any, n: int, backend: Backend) -> tuple[Any, Any]:
+    """(I - H_SS)^-1 K_SS and (I - H_SS)^-1 1 / n; K_SS of the left-out samples S is `half` times its transpose."""
+    kernel = half @ half.T
+    remainder = -kernel - 1.0 / n
     remainder[range(len(half)), range(len(half))] += 1.0
-    return backend.inverse(remainder)
+    inverse = backend.inverse(remainder)
+    return inverse @ kernel, backend.xp.sum(inverse, axis=1) / n

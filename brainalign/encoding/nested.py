@@ -7,7 +7,7 @@ within one block of targets by block, so that memory holds one factorisation and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -351,41 +351,62 @@ def downdated(
     held_out = list(backend.map(lambda block: _held_out_responses(sets, inner, targets, block, grid), targets.blocks))
     scores = _Means(len(folds), len(grid.alphas), targets.n)
     best = np.full((len(folds), targets.n), -np.inf)
-    # In float64: what an error leaves of its response is small where the penalty is large.
-    errors = np.zeros((n_samples, targets.n))
+    means = [_means_of_others(targets, left_out) for left_out in inner + outer]
+    deviations = np.zeros((n_samples, targets.n), dtype=targets.dtype)
     for number, alpha in enumerate(grid.alphas):
         downdate = Downdate(u, s, float(alpha), inner + outer, backend, targets.dtype)
-        residuals = list(backend.map(partial(_residuals, downdate, u, rotated, targets, backend), range(len(rotated))))
-        _score_left_out(scores, number, downdate, residuals, held_out, targets, grid, backend)
+        fits = list(backend.map(partial(_fit, downdate, u, rotated, targets, backend), range(len(rotated))))
+        predict = partial(_deviations, downdate, fits, targets, means, backend)
+        _score_left_out(scores, number, predict, fits, held_out, targets, grid, backend)
         mean = scores.mean(slice(number, number + 1))[:, 0]
         # The largest of equal penalties, and the largest of all where none has a score.
         better = np.where(np.isnan(mean), -np.inf, mean) >= best
         best = np.where(better, mean, best)
-        missed = backend.map(partial(_errors, downdate, residuals, backend), range(len(inner), len(inner) + len(outer)))
-        for fold, left_out, improved, values in zip(folds, outer, better, missed, strict=True):
-            own = values[np.searchsorted(left_out, fold.test)]
-            errors[fold.test] = np.where(improved, own, errors[fold.test])
-    return choose(scores.mean()), _from_errors(folds, outer, targets, errors)
+        predicted = backend.map(predict, range(len(inner), len(inner) + len(outer)))
+        for fold, left_out, improved, values in zip(folds, outer, better, predicted, strict=True):
+            own = np.hstack([backend.to_numpy(block) for block in values])[np.searchsorted(left_out, fold.test)]
+            deviations[fold.test] = np.where(improved, own, deviations[fold.test])
+    return choose(scores.mean()), _from_deviations(folds, targets, means[len(inner) :], deviations)
 
 
-def _residuals(
+def _means_of_others(targets: Targets, left_out: Indices) -> Floats:
+    """Mean (v,) of the samples that are not left out."""
+    found = []
+    for block in targets.blocks:
+        y = targets.read(block)
+        total = y.sum(axis=0, dtype=np.float64) - y[left_out].sum(axis=0, dtype=np.float64)
+        found.append(total / (len(y) - len(left_out)))
+    return np.concatenate(found)
+
+
+def _fit(
     downdate: Downdate, u: Any, rotated: Sequence[Any], targets: Targets, backend: Backend, number: int
-) -> Any:
-    """Residuals of one block of targets, from U'Y of each, in the precision that the penalty needs."""
+) -> tuple[Any, Any]:
+    """What the fit on all samples predicts of a block of targets, from U'Y, and the responses, as precise as needed."""
     y, z = backend.array(targets.read(targets.blocks[number]), downdate.dtype), rotated[number]
-    return downdate.residuals(z if z.dtype == y.dtype else u.T @ y, y)
+    return downdate.fitted(z if z.dtype == y.dtype else u.T @ y), y
 
 
-def _errors(downdate: Downdate, residuals: Sequence[Any], backend: Backend, left_out: int) -> np.ndarray:
-    """Held-out errors (samples, all targets) of one set of samples."""
-    return np.hstack([backend.to_numpy(downdate.errors(block, left_out)) for block in residuals])
+def _deviations(
+    downdate: Downdate,
+    fits: Sequence[tuple[Any, Any]],
+    targets: Targets,
+    means: Sequence[Floats],
+    backend: Backend,
+    left_out: int,
+) -> list[Any]:
+    """Held-out predictions of each block of targets about their training mean, of one set of samples."""
+    return [
+        downdate.deviations(*fit, backend.array(means[left_out][targets.here(block)], downdate.dtype), left_out)
+        for fit, block in zip(fits, targets.blocks, strict=True)
+    ]
 
 
 def _score_left_out(
     scores: _Means,
     number: int,
-    downdate: Downdate,
-    residuals: Sequence[Any],
+    predict: Callable[[int], list[Any]],
+    fits: Sequence[tuple[Any, Any]],
     held_out: Sequence[Sequence[Sequence[_HeldOutResponses]]],
     targets: Targets,
     grid: Grid,
@@ -394,11 +415,10 @@ def _score_left_out(
     """Add the scores of penalty `number` on all inner folds."""
 
     def score(left_out: int) -> list[list[Floats]]:
-        found = []
-        for block, tests in zip(residuals, held_out, strict=True):
-            missed = downdate.errors(block, left_out)
-            found.append([test.score(missed, grid, backend) for test in tests[left_out]])
-        return found
+        return [
+            [test.score(predicted, y, grid, backend) for test in tests[left_out]]
+            for predicted, (_, y), tests in zip(predict(left_out), fits, held_out, strict=True)
+        ]
 
     this = slice(number, number + 1)
     for left_out, found in enumerate(backend.map(score, range(len(held_out[0])))):
@@ -412,20 +432,21 @@ class _HeldOutResponses:
     """One block's responses of one inner fold's held-out samples: what of their score no penalty changes."""
 
     fold: int
+    rows: Indices
     positions: Indices  # among the samples left out
-    observed: np.ndarray
+    reference: np.ndarray
     power: Floats
     defined: NDArray[np.bool_]
 
-    def score(self, errors: Any, grid: Grid, backend: Backend) -> Floats:
-        """The score (1, v) of predictions that miss the left-out samples by `errors`."""
-        missed = errors[backend.index(self.positions)]
+    def score(self, deviations: Any, y: Any, grid: Grid, backend: Backend) -> Floats:
+        """The score (1, v) of predictions of the left-out samples about the training mean; `y` (n, v) are all."""
+        predicted = deviations[backend.index(self.positions)]
+        centred = y[backend.index(self.rows)] - backend.xp.astype(backend.array(self.reference), y.dtype)
         if grid.selection == "r2":
+            missed = centred - predicted
             return 1.0 - backend.to_numpy(backend.dots(missed, missed))[None].astype(np.float64) / self.power
-        observed = backend.array(self.observed, str(self.observed.dtype))
-        predicted = observed - missed
         predicted = predicted - backend.xp.mean(predicted, axis=0)
-        square, product = (backend.to_numpy(backend.dots(predicted, other))[None] for other in (predicted, observed))
+        square, product = (backend.to_numpy(backend.dots(predicted, other))[None] for other in (predicted, centred))
         return score_of(square.astype(np.float64), product.astype(np.float64), self.power, "r")
 
 
@@ -449,21 +470,18 @@ def _held_out_responses(
             reference = observed.mean(axis=0) if grid.selection == "r" else mean.astype(y.dtype)
             centred, defined = observed - reference, ~is_constant(observed)
             power = np.where(defined, np.einsum("mv,mv->v", centred, centred, dtype=np.float64), 1.0)
-            kept = observed if grid.selection == "r" else observed[:0]
-            here.append(_HeldOutResponses(fold, np.searchsorted(missing, rows), kept, power, defined))
+            here.append(_HeldOutResponses(fold, rows, np.searchsorted(missing, rows), reference, power, defined))
         found.append(here)
     return found
 
 
-def _from_errors(
-    folds: Sequence[NestedFold], outer: Sequence[Indices], targets: Targets, errors: np.ndarray
+def _from_deviations(
+    folds: Sequence[NestedFold], targets: Targets, means: Sequence[Floats], deviations: np.ndarray
 ) -> Iterator[Prediction]:
     for block in targets.blocks:
-        y = targets.read(block)
-        total = y.sum(axis=0, dtype=np.float64)
-        for number, (fold, left_out) in enumerate(zip(folds, outer, strict=True)):
-            observed = y[fold.test]
-            mean = (total - y[left_out].sum(axis=0, dtype=np.float64)) / len(fold.train)
+        y, here = targets.read(block), targets.here(block)
+        for number, (fold, mean) in enumerate(zip(folds, means, strict=True)):
             flat = is_constant(y[fold.train])
-            predicted = np.where(flat, mean, observed - errors[fold.test, targets.here(block)])
-            yield Prediction(number, block, predicted, None, observed, mean)
+            # In float64, as the prediction at a large penalty is smaller than float32's rounding of the mean.
+            predicted = np.where(flat, 0.0, deviations[fold.test, here].astype(np.float64)) + mean[here]
+            yield Prediction(number, block, predicted, None, y[fold.test], mean[here])

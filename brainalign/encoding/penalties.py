@@ -42,9 +42,6 @@ Selection = Literal["r2", "r"]
 # Two squares of singular values whose difference is a smaller share of the larger count as equal: what rounding does to
 # the fractions (1e-16 / NEAR) and what this leaves out (NEAR squared) are then about as small.
 NEAR = 1e-5
-# A penalty so many times the largest square leaves fractions that all but cancel: of R2 the square of the prediction is
-# then no part, of r it is.
-CANCELLING = 1e8
 # A product in float64 takes twice as long as one in float32.
 DOUBLE = 2.0
 # Components that together cannot move a prediction by more than this share of the target's standard deviation (root
@@ -147,9 +144,7 @@ class HeldOut:
         rank = max(self.ranks, default=0)
         self._narrow = xp.astype(self.projected[:, :rank], getattr(xp, dtype))
         weight = 1.0 if dtype == "float32" else DOUBLE
-        self._by_fractions = DOUBLE * rank**2 < weight * len(rows) * sum(self.ranks) and (
-            grid.selection == "r2" or float(grid.alphas[-1]) < CANCELLING * float(s[0]) ** 2
-        )
+        self._by_fractions = DOUBLE * rank**2 < weight * len(rows) * sum(self.ranks)
         if self._by_fractions:
             gram = self.projected[:, :rank].T @ self.projected[:, :rank]
             squares = (s * s)[:rank]
@@ -158,6 +153,11 @@ class HeldOut:
             zero = xp.zeros_like(gap)
             self._far = xp.where(near, zero, gram / xp.where(near, zero + 1.0, gap))
             self._near = xp.where(near, gram, zero)
+            # C is antisymmetric, so that the sum over k of q_k (C q)_k is zero: 1 / (c + alpha) may be taken off each
+            # fraction, lest penalties far above all s^2, which make fractions equal, leave nothing but rounding.
+            largest = squares[:1]
+            taken = backend.array(grid.alphas)[:, None] + largest
+            self._fractions = self.inverse[:, :rank] * (largest - squares) / taken
             self._only_diagonal = int(xp.sum(xp.astype(near, xp.int64))) == rank
 
     def score(self, responses: np.ndarray, mean: np.ndarray, z: Any) -> Scored:
@@ -211,7 +211,7 @@ class HeldOut:
             return self._squares(z), product
         work = self._far @ q
         work *= q
-        square = 2.0 * inverse @ work
+        square = 2.0 * self._fractions @ work
         if self._only_diagonal:
             work = q * q
             return square + (inverse * inverse * xp.linalg.diagonal(self._near)) @ work, product

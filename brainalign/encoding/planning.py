@@ -238,5 +238,5 @@ def _bytes_per_target(problem: Problem, route: Route) -> float:
     if route == "primal":
         return scores + item * problem.n_features * _n_stretches(problem)
     if route == "downdating":
-        return scores + item * (2 * problem.n_samples + problem.n_features) + 8 * problem.n_samples
+        return scores + item * (4 * problem.n_samples + problem.n_features)
     return scores + item * problem.n_samples

@@ -33,7 +33,7 @@ from brainalign.encoding.nested import (
 from brainalign.encoding.penalties import Grid, Selection
 from brainalign.encoding.planning import Plan, Problem, Route, free_memory, plan
 from brainalign.encoding.responses import Responses
-from brainalign.encoding.spectra import DualPieces, Pieces, PrimalPieces, spectrum_of_all
+from brainalign.encoding.spectra import DualPieces, Pieces, PrimalPieces, is_ill_conditioned, spectrum_of_all
 from brainalign.encoding.splits import NestedFold, Splitter, inner_folds
 from brainalign.types import Floats
 
@@ -231,11 +231,14 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         grid = self.grid(baseline)
         if how.route == "downdating":
             u, s = spectrum_of_all(design, backend, grid.alphas[0])
-            with backend.on_its_own_threads():
-                for targets in how.parts(responses):
-                    choice, predicted = downdated(u, s, folds, targets, grid, backend)
-                    yield HeldOutPart(targets, choice, None, predicted)
-            return
+            if not is_ill_conditioned(s, grid.alphas[0]):
+                with backend.on_its_own_threads():
+                    for targets in how.parts(responses):
+                        choice, predicted = downdated(u, s, folds, targets, grid, backend)
+                        yield HeldOutPart(targets, choice, None, predicted)
+                return
+            # What is left of a sample's own response is rounding then: other routes do not subtract it from one.
+            how, backend = self.explain(design, responses, folds, baseline, ("primal", "dual"))
         pieces = self.pieces(how.route, design, folds, backend)
         with backend.on_its_own_threads():
             for targets in how.parts(responses):
@@ -247,9 +250,14 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
                 yield HeldOutPart(targets, *choices, predicted)
 
     def explain(
-        self, design: Design, responses: Responses, folds: Sequence[NestedFold], baseline: Floats | None = None
+        self,
+        design: Design,
+        responses: Responses,
+        folds: Sequence[NestedFold],
+        baseline: Floats | None = None,
+        allowed: Sequence[Route] = get_args(Route),
     ) -> tuple[Plan, Backend]:
-        """The way that `held_out` will take, and what will compute it."""
+        """The way that `held_out` will take, unless penalties prove too small for it, and what will compute it."""
         problem = Problem(
             design.shape[1],
             responses.n_targets,
@@ -260,7 +268,7 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
             n_baseline=0 if baseline is None else baseline.shape[1],
             n_bands=self.n_bands,
         )
-        how = self.plan(problem, ("primal", "dual") if self.inner_splits == "loo" else get_args(Route))
+        how = self.plan(problem, ("primal", "dual") if self.inner_splits == "loo" else allowed)
         return how, self.compute_with(how)
 
     def check_settings(self) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "TargetSums",
     "atoms_of",
     "column_weights_of",
+    "is_ill_conditioned",
     "spectrum_of_all",
 ]
 
@@ -42,6 +43,9 @@ Indices = NDArray[np.intp]
 # smaller share of that eigenvalue than this, the rounding would show in the scores beyond the sixth digit: the singular
 # value decomposition of the features themselves, which squares nothing, is then worth its time.
 WORTH_SVD = 3e-10
+# U'Y from X'Y divides float32's rounding of the largest component by the size of the smallest one that counts. Where
+# the smallest penalty is a smaller share of the largest eigenvalue than this, it comes from the responses themselves.
+WORTH_ROWS = 1e-8
 
 
 @dataclass(frozen=True)
@@ -178,10 +182,10 @@ class PrimalPieces:
         if self.column_weights is not None:
             weight = weight * self.column_weights
         s, vectors = _spectrum(moments.gram * weight[:, None] * weight, train, self)
-        if _ill_conditioned(s, self):
+        if is_ill_conditioned(s, self.smallest_alpha):
             return _rotate_rows(self.design.rows(train), train, weight, self)
         rotation = Rotation(train, moments.mean, weight, s, v=self.backend.array(weight[:, None]) * vectors)
-        if self._atoms:
+        if self._atoms and (len(s) == 0 or self.smallest_alpha >= WORTH_ROWS * float(s[0]) ** 2):
             return rotation
         return Rotation(train, moments.mean, weight, s, v=rotation.v, u=self.left(rotation))
 
@@ -262,7 +266,7 @@ class DualPieces:
             kernel = self._kernel[np.ix_(train, train)]
             mean = kernel.mean(axis=0)
             s, u = _spectrum(kernel - mean - (mean - mean.mean())[:, None], train, self)
-            if _ill_conditioned(s, self):
+            if is_ill_conditioned(s, self.smallest_alpha):
                 return _rotate_rows(self.design.rows(train), train, np.ones(self.design.shape[1]), self)
             return Rotation(train, mean, np.empty(0), s, u=u)
         rows = self.design.rows(train)
@@ -272,7 +276,7 @@ class DualPieces:
             weight = weight * self.column_weights
         x = (rows - mean) * weight
         s, u = _spectrum(x @ x.T, train, self)
-        if _ill_conditioned(s, self):
+        if is_ill_conditioned(s, self.smallest_alpha):
             return _rotate_rows(rows, train, weight, self)
         return Rotation(train, mean, weight, s, u=u, x=x)
 
@@ -326,6 +330,11 @@ def spectrum_of_all(design: Design, backend: Backend, smallest_alpha: float) -> 
     return pieces.left(rotation), rotation.s
 
 
+def is_ill_conditioned(s: Any, smallest_alpha: float) -> bool:
+    """Whether squares of these singular values (k,), largest first, are too coarse for so small a penalty."""
+    return s.shape[0] > 0 and smallest_alpha < WORTH_SVD * float(s[0]) ** 2
+
+
 def column_weights_of(mean: Floats, deviation: Floats, standardise: bool = True) -> Floats:
     """What each column is multiplied by; a constant one by zero, as its deviation is rounding of its mean."""
     varies = deviation > 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
@@ -343,10 +352,6 @@ def _spectrum(squares: Floats, train: Indices, pieces: PrimalPieces | DualPieces
     rank = rank if pieces.n_components is None else min(rank, pieces.n_components)
     n = values.shape[0]
     return xp.sqrt(xp.flip(values[n - rank :])), xp.flip(vectors[:, n - rank :], axis=1)
-
-
-def _ill_conditioned(s: Any, pieces: PrimalPieces | DualPieces) -> bool:
-    return s.shape[0] > 0 and pieces.smallest_alpha < WORTH_SVD * float(s[0]) ** 2
 
 
 def _rotate_rows(rows: Floats, train: Indices, weight: Floats, pieces: PrimalPieces | DualPieces) -> Rotation:

@@ -199,6 +199,11 @@ def nested_folds(
     outer = [Fold(*fold) for fold in splitter.split(np.zeros((n_samples, 1)), groups=groups)]
     nested = []
     for number, fold in enumerate(outer):
+        if len(np.unique(np.concatenate([fold.train, fold.test]))) < len(fold.train) + len(fold.test):
+            raise DataError(
+                f"Fold {number}: a sample is in training twice, or in training and in the test. Samples cannot be "
+                "weighted by repeating them; take a splitter whose folds are disjoint."
+            )
         if inner_splits is None:
             inner: tuple[Fold, ...] = ()
         elif isinstance(splitter, ContiguousBlocks) and not isinstance(inner_splits, Splitter):

@@ -26,8 +26,13 @@ def left_out(
     downdate = Downdate(u, s, alpha, sets, backend, dtype)
     given_ = backend.array(y.astype(dtype), downdate.dtype)
     z = backend.xp.astype(u, given_.dtype).T @ given_
-    residuals = downdate.residuals(z, given_)
-    return [backend.to_numpy(downdate.errors(residuals, number)) for number in range(len(sets))], downdate.dtype
+    y = y.astype(dtype).astype(np.float64)
+    errors = []
+    for number, held in enumerate(sets):
+        mean = np.delete(y, held, axis=0).mean(axis=0)
+        deviations = downdate.deviations(downdate.fitted(z), given_, backend.array(mean, downdate.dtype), number)
+        errors.append(y[held] - mean - backend.to_numpy(deviations))
+    return errors, downdate.dtype
 
 
 def refitted(x: np.ndarray, y: np.ndarray, held: np.ndarray, alpha: float) -> np.ndarray:
