@@ -196,7 +196,8 @@ def parse_recipe(content: Mapping[str, Any], folder: Path | None = None) -> Reci
         subjects=_subjects(dataset),
         dataset_options=options,
         features=tuple(
-            _stage(entry, FEATURES, f"features.{i}", "kind of features") for i, entry in enumerate(content["features"])
+            _stage(entry, FEATURES, f"features.{i}", "kind of features", folder)
+            for i, entry in enumerate(content["features"])
         ),
         baseline=baseline,
         alignment=_stage(alignment, ALIGNMENTS, "alignment", "kind of alignment"),
@@ -286,20 +287,26 @@ def _dataset(settings: Mapping[str, Any], folder: Path | None) -> tuple[Manifest
         manifest = read_manifest(settings["name"])
     options = {key: value for key, value in settings.items() if key not in ("name", "subjects")}
     if manifest.facts.get("root") == "recipe" and folder is not None:
-        # Absolute, so that the recipe written beside the results can be run again from anywhere.
-        options["root"] = str((folder / str(options.get("root", "."))).resolve())
+        options["root"] = _root_in(folder, options.get("root"))
     return manifest, checked_settings(
         find(manifest.loader, DATASETS, "loader"), options, "dataset", ("name", "subjects")
     )
 
 
-def _stage(entry: Any, table: Mapping[str, str], where: str, what: str) -> Any:
+def _stage(entry: Any, table: Mapping[str, str], where: str, what: str, folder: Path | None = None) -> Any:
     settings = dict(_mapping(entry, where))
     if "kind" not in settings:
         raise SettingError(where, f"needs a kind. {nearest('', table)}")
     with _about(f"{where}.kind"):
         cls = find(str(settings.pop("kind")), table, what)
+    if folder is not None and is_dataclass(cls) and "root" in {field.name for field in fields(cls)}:
+        settings["root"] = _root_in(folder, settings.get("root"))
     return build(cls, settings, where)
+
+
+def _root_in(folder: Path, root: Any) -> str:
+    """What a stage's relative paths count from: absolute, so that the recipe beside the results runs from anywhere."""
+    return str((folder / str(root or ".")).resolve())
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:

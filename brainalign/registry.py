@@ -19,7 +19,14 @@ DATASETS: Mapping[str, str] = {
 
 FEATURES: Mapping[str, str] = {
     "language_model": "brainalign.features.language_model:LanguageModel",
+    "phoneme_onsets": "brainalign.features.phonemes:PhonemeOnsets",
+    "phonemes": "brainalign.features.phonemes:Phonemes",
+    "precomputed": "brainalign.features.own:Precomputed",
+    "sound": "brainalign.features.acoustic:Sound",
+    "speech_model": "brainalign.features.speech_model:SpeechModel",
+    "surprisal": "brainalign.features.surprisal:Surprisal",
     "toy_model": "brainalign.features.toy_model:ToyModel",
+    "word_vectors": "brainalign.features.word_vectors:WordVectors",
 }
 
 ALIGNMENTS: Mapping[str, str] = {

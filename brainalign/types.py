@@ -7,9 +7,9 @@ All times are in seconds. A stimulus's times count from its own start, a recordi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,11 @@ __all__ = [
     "AlignedRun",
     "Aligner",
     "Audio",
+    "Block",
     "Clock",
     "Dataset",
     "Extractor",
+    "FeatureStream",
     "Features",
     "Finding",
     "Floats",
@@ -32,6 +34,7 @@ __all__ = [
     "Recording",
     "Scores",
     "Stimulus",
+    "StimulusPart",
     "check_words",
 ]
 
@@ -325,8 +328,81 @@ class Features:
         return replace(self, layers=tuple(self.layers[i] for i in layers), values=self.values[list(layers)])
 
 
+@dataclass(frozen=True)
+class Block:
+    """Some of a stimulus's features, and what they cost.
+
+    Parameters
+    ----------
+    samples : slice or array of int
+        Which samples these are.
+    values : array (layer, sample, dimension), float32
+    n_tokens : int
+        Tokens (or moments of sound) that were read for them.
+    """
+
+    samples: slice | NDArray[np.intp]
+    values: Floats
+    n_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class FeatureStream:
+    """Features that come block by block, so that those of a long stimulus need never be in memory at once.
+
+    Parameters
+    ----------
+    name, layers, onset_s, duration_s, kind, metadata
+        As those of `Features`.
+    dimension : int
+        Of each layer.
+    blocks : iterator of Block
+        Each sample is in one block; nothing is computed before the first is asked for.
+
+    Examples
+    --------
+    >>> blocks = iter([Block(slice(0, 1), np.ones((1, 1, 3))), Block(slice(1, 2), np.zeros((1, 1, 3)))])
+    >>> FeatureStream("ones", ("layer 0",), np.array([0.0, 0.5]), np.array([0.4, 0.4]), 3, blocks).collect().values[0]
+    array([[1., 1., 1.],
+           [0., 0., 0.]], dtype=float32)
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    onset_s: Floats
+    duration_s: Floats
+    dimension: int
+    blocks: Iterator[Block]
+    kind: Literal["word", "signal"] = "word"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(layer, sample, dimension)."""
+        return len(self.layers), len(self.onset_s), self.dimension
+
+    def collect(self) -> Features:
+        """All of it, in memory."""
+        values = np.empty(self.shape, dtype=np.float32)
+        for block in self.blocks:
+            values[:, block.samples] = block.values
+        return Features(
+            self.name, self.layers, values, self.onset_s, self.duration_s, self.kind, metadata=self.metadata
+        )
+
+
+StimulusPart = Literal["text", "times", "sound", "id"]
+"""What of a stimulus features may depend on; its text comes with its sentences and its language."""
+
+
+@runtime_checkable
 class Extractor(Protocol):
-    """Anything that turns a Stimulus into Features; a stage of its own settings."""
+    """Anything that turns a Stimulus into Features; a stage of its own settings.
+
+    One may also have ``reads``, a tuple of the `StimulusPart` that its values depend on (all of them by default), so
+    that stored values outlive changes of the others; and ``stream(stimulus)``, which gives a `FeatureStream`, where
+    `extract` would take long or much memory.
+    """
 
     @property
     def name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -12,13 +13,23 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainalign.files import atomic_path, cache_folder, digest_of, sha256_of_file
+from brainalign.files import (
+    atomic_path,
+    cache_folder,
+    digest_of,
+    fsync_path,
+    reserve_space,
+    sha256_of_file,
+    xxh3_of_file,
+)
 
 WHOLE = b"whole" * 200_000  # 1 MB
 OLD = b"what was there before"
@@ -209,25 +220,121 @@ def test_a_kill_at_any_file_operation_leaves_the_old_or_the_new(tmp_path, before
     assert len(codes) > 3
 
 
-def test_a_kill_at_a_random_moment_leaves_the_old_or_the_new(tmp_path):
-    content = WHOLE * 8
-    path = tmp_path / "a"
+def test_a_kill_within_a_write_leaves_the_old(tmp_path):
+    path, rng = tmp_path / "a", random.Random(0)
     path.write_bytes(OLD)
-    started = time.perf_counter()
-    assert finish(start_child(lambda: write(tmp_path / "b", content))) == 0
-    took = time.perf_counter() - started
-    moments = random.Random(0)
-    codes = []
     for _ in range(12):
-        child = start_child(lambda: write(path, content))
-        time.sleep(moments.uniform(0, took))
-        child.kill()
-        codes.append(finish(child))
-        assert path.read_bytes() in (OLD, content)
+
+        def work(byte: int = rng.randrange(1, len(WHOLE))) -> None:
+            # The system kills whoever writes past this byte.
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (byte, byte))
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            write(path)
+
+        assert finish(start_child(work)) == -signal.SIGXFSZ
+        assert path.read_bytes() == OLD
+    write(path)
+    assert path.read_bytes() == WHOLE
+
+
+def test_a_kill_at_a_random_moment_leaves_one_of_the_whole(tmp_path):
+    path, other, moments = tmp_path / "a", WHOLE[::-1], random.Random(0)
+    n_in_the_midst = 0
+    for _ in range(100):
         path.write_bytes(OLD)
-    assert -signal.SIGKILL in codes
-    write(path, content)
-    assert path.read_bytes() == content
+        reader, writer = multiprocessing.Pipe(duplex=False)
+
+        def work(writer: Connection = writer) -> None:
+            # Without end: however fast the machine is, the kill finds it at work.
+            write(path)
+            writer.send("has begun")
+            while True:
+                write(path, other)
+                write(path)
+
+        child = start_child(work)
+        assert reader.poll(30)
+        time.sleep(moments.uniform(0, 0.02))
+        child.kill()
+        assert finish(child) == -signal.SIGKILL
+        assert path.read_bytes() in (WHOLE, other)
+        left = [name for name in os.listdir(tmp_path) if name != "a"]
+        n_in_the_midst += len(left)
+        for name in left:
+            (tmp_path / name).unlink()
+        if n_in_the_midst == 10:
+            return
+    raise AssertionError(f"Of 100 kills, {n_in_the_midst} came in the midst of a file.")
+
+
+# Space
+
+
+def with_holes(path: Path, size: int) -> Path:
+    with path.open("wb") as stream:
+        stream.write(b"head")
+        stream.truncate(size)
+    return path
+
+
+def blocks_of(path: Path) -> int:
+    return 512 * path.stat().st_blocks
+
+
+UNABLE = [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS]
+
+
+@pytest.mark.parametrize(
+    "unable", [None, "no such call", *UNABLE], ids=lambda unable: errno.errorcode.get(unable, unable)
+)
+@pytest.mark.parametrize("size", [4, 5, 100_000, 2**20, 3 * 2**20 + 1])
+def test_space_is_reserved_and_no_byte_changed(tmp_path, monkeypatch, unable, size):
+    def fail(*_: int) -> None:
+        raise OSError(unable, os.strerror(unable))
+
+    if unable == "no such call":
+        monkeypatch.delattr(os, "posix_fallocate")
+    elif unable is not None:
+        monkeypatch.setattr(os, "posix_fallocate", fail)
+    path = with_holes(tmp_path / "a", size)
+    assert size < 100_000 or blocks_of(path) < size
+    reserve_space(path)
+    assert blocks_of(path) >= size
+    assert path.read_bytes() == b"head" + bytes(size - 4)
+
+
+def test_an_empty_file_needs_no_space(tmp_path):
+    (tmp_path / "a").touch()
+    reserve_space(tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b""
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO], ids=errno.errorcode.get)
+def test_a_disk_without_the_space_is_an_error(tmp_path, monkeypatch, number):
+    def fail(*_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        reserve_space(with_holes(tmp_path / "a", 100_000))
+
+
+def test_a_folder_can_be_synced_as_a_file_can(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    (tmp_path / "a").write_bytes(WHOLE)
+    for path in (tmp_path / "a", tmp_path):
+        fsync_path(path)
+    assert synced == [(tmp_path / "a").stat().st_ino, tmp_path.stat().st_ino]
+    descriptors = os.listdir("/proc/self/fd") if Path("/proc/self/fd").exists() else []
+    fsync_path(tmp_path)
+    assert len(descriptors) == (len(os.listdir("/proc/self/fd")) if descriptors else 0)
 
 
 # Digests
@@ -236,6 +343,24 @@ def test_a_kill_at_a_random_moment_leaves_the_old_or_the_new(tmp_path):
 def test_the_digest_of_a_file_is_the_sha256_of_its_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize(
+    ("content", "digest"),
+    [
+        # The reference implementation's own test vectors, seed 0.
+        (b"", "99aa06d3014798d86001c324468d497f"),
+        (b"abc", "06b05ab6733a618578af5f94892f3950"),
+    ],
+)
+def test_the_xxh3_of_a_file_is_the_published_one(tmp_path, content, digest):
+    (tmp_path / "a").write_bytes(content)
+    assert xxh3_of_file(tmp_path / "a") == digest
+
+
+def test_the_xxh3_of_a_file_read_in_blocks_is_that_of_the_whole(tmp_path):
+    (tmp_path / "a").write_bytes(WHOLE)
+    assert xxh3_of_file(tmp_path / "a") == xxhash.xxh3_128_hexdigest(WHOLE)
 
 
 def test_the_digest_of_a_content_is_that_of_one_written_form():

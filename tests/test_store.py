@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import multiprocessing
 import os
 import pickle
 import random
 import resource
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +28,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from brainalign.errors import DataError, StoreWarning
-from brainalign.files import digest_of, sha256_of_file
-from brainalign.store import Entry, Store
+from brainalign import store as store_module
+from brainalign.errors import DataError, RecipeError, StoreWarning
+from brainalign.files import digest_of, sha256_of_file, xxh3_of_file
+from brainalign.store import LAYOUT, LEFTOVERS, UNTOUCHED_S, Entry, Store, Stored
 
 KEY = digest_of({"what": "a test"})
 FACTS = {"layers": ["a", "b"], "n": 3, "share": 0.1, "nothing": None, "name": "Ürümqi 日本", "deep": {"a": [True, []]}}
@@ -50,7 +57,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def record_of(store: Store) -> Path:
-    return next(store.folder.rglob(f"{KEY}/record.json"))
+    return next(store.folder.rglob(f"{KEY}.{LAYOUT}/record.json"))
 
 
 def file_of(store: Store, name: str) -> Path:
@@ -246,35 +253,65 @@ def append(content: bytearray, rng: random.Random) -> None:
     content += rng.randbytes(rng.choice([1, 7, 4096]))
 
 
-@pytest.mark.parametrize(
-    "fault", [flip_a_bit, cut, zero_a_block, zero_the_tail, append], ids=lambda fault: fault.__name__
-)
-def test_no_fault_of_the_disk_is_ever_read_as_data(store, fault):
-    arrays = arrays_of(n=300)
-    rng = random.Random(fault.__name__)
-    n_found = 0
-    for trial in range(75):
-        store.put(KEY, arrays, FACTS)
-        # As often the small record as one of the arrays.
-        record, *payload = sorted(files_in(record_of(store).parent), key=lambda path: path.name != "record.json")
-        path = record if trial % 2 else rng.choice(payload)
-        content = bytearray(path.read_bytes())
+def repeat_a_block(content: bytearray, rng: random.Random) -> None:
+    start, stop = sorted(rng.randrange(len(content)) for _ in range(2))
+    target = rng.randrange(len(content) - (stop - start))
+    content[target : target + stop - start] = content[start:stop]
+
+
+FAULTS = [flip_a_bit, cut, zero_a_block, zero_the_tail, append, repeat_a_block]
+
+
+@pytest.mark.parametrize("part", ["record", "arrays"])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_no_fault_of_the_disk_is_ever_read_as_data(store, fault, part):
+    arrays = arrays_of(n=100)
+    store.put(KEY, arrays, FACTS)
+    whole = {path: path.read_bytes() for path in files_in(store.folder)}
+    paths = [path for path in whole if (path.name == "record.json") == (part == "record")]
+    rng = random.Random(f"{fault.__name__} {part}")
+    n_changed = 0
+    for _ in range(400):
+        path = rng.choice(paths)
+        content = bytearray(whole[path])
         fault(content, rng)
+        # A new file: some file systems flush one that is overwritten, and hundreds take long.
+        path.unlink()
         path.write_bytes(content)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             entry = store.get(KEY)
-        if entry is None:
-            n_found += 1
-            assert [warning.category for warning in caught] == [StoreWarning]
-            assert KEY in str(caught[0].message)
-        else:
-            # A bit of nothing but zeros was zeroed, or blanks came after the record.
+        if content == whole[path]:
+            # A block of nothing but zeros was zeroed, or one was copied onto itself.
             assert caught == []
             assert_holds(entry, arrays, FACTS)
-    assert n_found > 65
-    store.put(KEY, arrays, FACTS)
+        else:
+            n_changed += 1
+            assert entry is None
+            assert [warning.category for warning in caught] == [StoreWarning]
+            assert KEY in str(caught[0].message)
+        shutil.rmtree(store.folder)
+        for kept, bytes_ in whole.items():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(bytes_)
+    assert n_changed > 300
     assert_holds(store.get(KEY), arrays, FACTS)
+
+
+def test_every_single_bit_of_a_small_entry_counts(store):
+    store.put(KEY, {"r": np.array([0.1])}, {})
+    whole = {path: path.read_bytes() for path in files_in(store.folder)}
+    place = record_of(store).parent
+    for path, content in whole.items():
+        for position in range(8 * len(content)):
+            flipped = bytearray(content)
+            flipped[position // 8] ^= 1 << position % 8
+            path.unlink()
+            path.write_bytes(flipped)
+            with pytest.raises((*store_module.DAMAGE, OSError)):
+                store_module._read(place, (place / "record.json").read_bytes())
+        path.write_bytes(content)
+    assert_holds(store.get(KEY), {"r": np.array([0.1])}, {})
 
 
 @pytest.mark.parametrize("name", ["record.json", "r.npy", "alpha.npy"])
@@ -319,26 +356,97 @@ def test_what_was_damaged_is_kept_for_whoever_wants_to_look(store):
     assert [path.read_bytes() for path in files_in(store.folder) if path.name == "r.npy"] == [b"damaged"]
 
 
-def test_two_readers_of_one_damaged_entry_both_find_none(store, monkeypatch):
+def test_two_readers_of_one_damaged_entry_both_find_none_and_one_puts_it_aside(store, monkeypatch):
     store.put(KEY, arrays_of(), FACTS)
     record_of(store).write_text("damaged")
-    warned = []
+    read = store_module._read
 
-    def overtaken(message: str, category: type[Warning], stacklevel: int) -> None:
-        warned.append(category)
-        if len(warned) == 1:
-            # While this reader warns, another puts the entry aside.
+    def overtaken(place: Path, content: bytes) -> Entry:
+        # While this reader reads, another finds the damage and puts the entry aside.
+        monkeypatch.setattr(store_module, "_read", read)
+        assert store.get(KEY) is None
+        return read(place, content)
+
+    monkeypatch.setattr(store_module, "_read", overtaken)
+    with pytest.warns(StoreWarning, match="damaged") as caught:
+        assert store.get(KEY) is None
+    assert len(caught) == 1
+    assert [stored.kind for stored in store.entries()].count("damaged") == 1
+
+
+def test_a_late_reader_of_a_damaged_entry_does_not_put_the_new_one_aside(store, monkeypatch):
+    store.put(KEY, arrays_of(1), {"writer": 1})
+    file_of(store, "r.npy").write_bytes(b"damaged")
+    read = store_module._read
+
+    def overtaken(place: Path, content: bytes) -> Entry:
+        # While this reader reads, another puts the entry aside and makes it anew.
+        monkeypatch.setattr(store_module, "_read", read)
+        with pytest.warns(StoreWarning, match="damaged"):
             assert store.get(KEY) is None
+        store.put(KEY, arrays_of(2), {"writer": 2})
+        return read(place, content)
 
-    monkeypatch.setattr(warnings, "warn", overtaken)
+    monkeypatch.setattr(store_module, "_read", overtaken)
     assert store.get(KEY) is None
-    assert warned == [StoreWarning, StoreWarning]
+    assert_holds(store.get(KEY), arrays_of(2), {"writer": 2})
+
+
+@pytest.mark.parametrize(
+    ("number", "is_damage"),
+    [(errno.EIO, True), (errno.ENOENT, True), (errno.EMFILE, False), (errno.EACCES, False), (errno.ENOMEM, False)],
+    ids=errno.errorcode.get,
+)
+def test_an_error_that_says_nothing_of_the_entry_leaves_it_alone(store, monkeypatch, number, is_damage):
+    def failing(_: Path) -> str:
+        raise OSError(number, os.strerror(number))
+
+    store.put(KEY, arrays_of(), FACTS)
+    with monkeypatch.context() as context:
+        context.setattr(store_module, "xxh3_of_file", failing)
+        if is_damage:
+            with pytest.warns(StoreWarning, match=os.strerror(number)):
+                assert store.get(KEY) is None
+        else:
+            with pytest.raises(DataError, match=os.strerror(number)):
+                store.get(KEY)
+    if not is_damage:
+        assert_holds(store.get(KEY), arrays_of(), FACTS)
+
+
+def put_in_layout_1(store: Store, key: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> Path:
+    """An entry as brainalign wrote them before they were checked by XXH3."""
+    place = store.folder / key[:2] / key
+    own = place / "0123456789abcdef0123456789abcdef"
+    own.mkdir(parents=True)
+    listing = {}
+    for name, values in arrays.items():
+        np.save(own / f"{name}.npy", values)
+        listing[name] = {
+            "bytes": (own / f"{name}.npy").stat().st_size,
+            "sha256": sha256_of_file(own / f"{name}.npy"),
+        }
+    record = {"layout": 1, "key": key, "writer": own.name, "arrays": listing, "facts": facts}
+    (place / "record.json").write_text(json.dumps({**record, "digest": digest_of(record)}))
+    return place
+
+
+def test_an_entry_of_the_older_layout_is_absent_and_not_damaged(store):
+    # No warning: all of them are errors here.
+    old = put_in_layout_1(store, KEY, arrays_of(1), FACTS)
+    before = {path: path.read_bytes() for path in files_in(old)}
+    assert store.get(KEY) is None
+    store.put(KEY, arrays_of(2), FACTS)
+    assert_holds(store.get(KEY), arrays_of(2), FACTS)
+    # An older brainalign that shares the store finds its own still.
+    assert {path: path.read_bytes() for path in files_in(old)} == before
+    assert sorted(stored.kind for stored in store.entries()) == ["other", "outdated"]
 
 
 def test_an_entry_moved_under_another_key_is_not_believed(store):
     store.put(KEY, arrays_of(), FACTS)
     other = digest_of({"what": "another"})
-    place = store.folder / other[:2] / other
+    place = store.folder / other[:2] / f"{other}.{LAYOUT}"
     place.parent.mkdir(exist_ok=True)
     record_of(store).parent.rename(place)
     with pytest.warns(StoreWarning, match=other):
@@ -353,7 +461,7 @@ def forge(store: Store, **changes: object) -> None:
     for name, listed in record["arrays"].items():
         if (path.parent / record["writer"] / f"{name}.npy").is_file():
             listed["bytes"] = (path.parent / record["writer"] / f"{name}.npy").stat().st_size
-            listed["sha256"] = sha256_of_file(path.parent / record["writer"] / f"{name}.npy")
+            listed["xxh3_128"] = xxh3_of_file(path.parent / record["writer"] / f"{name}.npy")
     path.write_text(json.dumps({**record, "digest": digest_of(record)}))
 
 
@@ -385,7 +493,7 @@ def test_an_array_replaced_by_code_is_refused_even_where_its_record_vouches_for_
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("changes", [{"layout": 2}, {"arrays": ["r"]}, {"arrays": {"r": {}}}, {"key": None}], ids=str)
+@pytest.mark.parametrize("changes", [{"layout": 1}, {"arrays": ["r"]}, {"arrays": {"r": {}}}, {"key": None}], ids=str)
 def test_a_record_of_another_layout_is_not_believed(store, changes):
     store.put(KEY, {}, FACTS)
     path = record_of(store)
@@ -409,13 +517,26 @@ def test_a_record_of_any_other_json_is_not_believed(store, content):
 # Killed writers
 
 
+def put_streamed(store: Store, key: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> None:
+    """What `put` does, with the first array filled piece by piece."""
+    (first, values), *others = arrays.items()
+    with store.writer(key) as writer:
+        allocated = writer.allocate(first, values.shape, values.dtype)
+        for start in range(0, len(values), 1000):
+            allocated[start : start + 1000] = values[start : start + 1000]
+        writer.commit(dict(others), facts)
+
+
+WAYS = pytest.mark.parametrize("put", [Store.put, put_streamed], ids=["put", "streamed"])
+
+
 def die_at(event: int) -> None:
-    """Kill this process at its nth opening, renaming or removing of a file."""
+    """Kill this process at its nth opening, mapping, renaming or removing of a file."""
     left = event
 
     def count(name: str, _: tuple) -> None:
         nonlocal left
-        if name in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link"):
+        if name in ("open", "mmap.__new__", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link"):
             left -= 1
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -423,7 +544,36 @@ def die_at(event: int) -> None:
     sys.addaudithook(count)
 
 
-def test_a_kill_at_any_file_operation_leaves_nothing_or_the_whole(tmp_path):
+def die_at_call(number: int) -> None:
+    """Kill this process at its nth call of anything, be it written in Python or in C."""
+    left = number
+
+    def count(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(count)
+
+
+def die_at_byte(number: int) -> None:
+    """Let the system kill this process once it writes past the nth byte of a file."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (number, number))
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+
+
+def assert_nothing_or_the_whole(store: Store, arrays: Mapping[str, np.ndarray]) -> None:
+    entry = store.get(KEY)
+    if entry is not None:
+        assert_holds(entry, arrays, FACTS)
+    store.put(KEY, arrays, FACTS)
+    assert_holds(store.get(KEY), arrays, FACTS)
+
+
+@WAYS
+def test_a_kill_at_any_file_operation_leaves_nothing_or_the_whole(tmp_path, put):
     arrays, codes = arrays_of(), []
     # The operation after the last is none: the child ends by itself.
     while not codes or codes[-1] == -signal.SIGKILL:
@@ -431,51 +581,243 @@ def test_a_kill_at_any_file_operation_leaves_nothing_or_the_whole(tmp_path):
 
         def work(store: Store = store) -> None:
             die_at(len(codes))
-            store.put(KEY, arrays, FACTS)
+            put(store, KEY, arrays, FACTS)
 
         codes.append(finish(start_child(work)))
-        entry = store.get(KEY)
-        if entry is not None:
-            assert_holds(entry, arrays, FACTS)
-        store.put(KEY, arrays, FACTS)
-        assert_holds(store.get(KEY), arrays, FACTS)
+        assert_nothing_or_the_whole(store, arrays)
     assert codes[-1] == 0
     assert len(codes) > 8
 
 
-def test_a_kill_at_a_random_moment_leaves_nothing_or_the_whole(tmp_path):
-    arrays, moments, codes = arrays_of(n=500_000), random.Random(0), []
-    started = time.perf_counter()
-    assert finish(start_child(lambda: Store(tmp_path / "timed").put(KEY, arrays, FACTS))) == 0
-    took = time.perf_counter() - started
-    for trial in range(15):
+@WAYS
+def test_a_kill_at_any_call_leaves_nothing_or_the_whole(tmp_path, put):
+    arrays, n_calls = arrays_of(), 0
+
+    def count(*_: object) -> None:
+        nonlocal n_calls
+        n_calls += 1
+
+    # Counted once, after what is loaded on first use has been.
+    Store(tmp_path / "first").put(KEY, arrays, FACTS)
+    sys.setprofile(count)
+    try:
+        put(Store(tmp_path / "counted"), KEY, arrays, FACTS)
+    finally:
+        sys.setprofile(None)
+    assert n_calls > 500
+    rng = random.Random(0)
+    for trial in range(40):
         store = Store(tmp_path / str(trial))
-        child = start_child(lambda store=store: store.put(KEY, arrays, FACTS))
-        time.sleep(moments.uniform(0, took))
+
+        def work(store: Store = store, call: int = rng.randrange(n_calls - 50)) -> None:
+            die_at_call(call)
+            put(store, KEY, arrays, FACTS)
+
+        assert finish(start_child(work)) == -signal.SIGKILL
+        assert_nothing_or_the_whole(store, arrays)
+
+
+@WAYS
+def test_a_kill_within_a_write_leaves_nothing_or_the_whole(tmp_path, put):
+    arrays, rng = arrays_of(n=5000), random.Random(0)
+    for trial in range(20):
+        store = Store(tmp_path / str(trial))
+
+        def work(store: Store = store, byte: int = rng.randrange(1, 40_000)) -> None:
+            die_at_byte(byte)
+            put(store, KEY, arrays, FACTS)
+
+        # The first array has 40,000 bytes and a header: none gets past it.
+        assert finish(start_child(work)) == -signal.SIGXFSZ
+        assert store.get(KEY) is None
+        assert_nothing_or_the_whole(store, arrays)
+
+
+@WAYS
+def test_a_kill_at_a_random_moment_leaves_nothing_or_the_whole(tmp_path, put):
+    arrays, moments = arrays_of(n=100_000), random.Random(0)
+    n_in_the_midst = 0
+    for trial in range(100):
+        store = Store(tmp_path / str(trial))
+        reader, writer = multiprocessing.Pipe(duplex=False)
+
+        def work(store: Store = store, writer: Connection = writer) -> None:
+            # Without end: however fast the machine is, the kill finds it at work.
+            for number in itertools.count():
+                put(store, digest_of({"number": number}), arrays, FACTS)
+                if number == 0:
+                    writer.send("has begun")
+
+        child = start_child(work)
+        assert reader.poll(30)
+        time.sleep(moments.uniform(0, 0.03))
         child.kill()
-        codes.append(finish(child))
-        entry = store.get(KEY)
-        if entry is not None:
-            assert_holds(entry, arrays, FACTS)
-        store.put(KEY, arrays, FACTS)
-        assert_holds(store.get(KEY), arrays, FACTS)
-    assert codes.count(-signal.SIGKILL) > 3
+        assert finish(child) == -signal.SIGKILL
+        places = list(store.folder.glob("*/*"))
+        for place in places:
+            n_in_the_midst += not (place / "record.json").exists()
+            key = place.name.partition(".")[0]
+            assert (store.get(key) is None) == (not (place / "record.json").exists())
+            store.put(key, arrays, FACTS)
+            assert_holds(store.get(key), arrays, FACTS)
+        assert {stored.kind for stored in store.entries()} == {"other"}
+        shutil.rmtree(store.folder)
+        if n_in_the_midst == 10:
+            return
+    raise AssertionError(f"Of 100 kills, {n_in_the_midst} came in the midst of an entry.")
 
 
-def test_what_a_killed_writer_left_is_gone_once_the_entry_is_made_again(tmp_path):
+@WAYS
+def test_what_a_killed_writer_left_is_gone_once_the_entry_is_made_again(tmp_path, put):
     codes = []
     while not codes or codes[-1] == -signal.SIGKILL:
         store = Store(tmp_path / str(len(codes)))
 
         def work(store: Store = store) -> None:
             die_at(len(codes))
-            store.put(KEY, arrays_of(), FACTS)
+            put(store, KEY, arrays_of(), FACTS)
 
         codes.append(finish(start_child(work)))
         store.put(KEY, arrays_of(), FACTS)
         names = sorted(path.name for path in files_in(store.folder))
         assert names == ["alpha.npy", "r.npy", "record.json", "seed.npy"]
         assert len(list(store.folder.rglob("*"))) == 7
+
+
+def test_an_interrupt_just_after_the_record_has_its_name_leaves_the_whole(store, monkeypatch):
+    link = os.link
+
+    def interrupted(source: Path, target: Path) -> None:
+        link(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "link", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.put(KEY, arrays_of(), FACTS)
+    assert_holds(store.get(KEY), arrays_of(), FACTS)
+
+
+# Writing piece by piece
+
+
+def test_what_is_filled_in_blocks_comes_back_bit_by_bit(store):
+    arrays = arrays_of()
+    put_streamed(store, KEY, arrays, FACTS)
+    assert_holds(store.get(KEY), arrays, FACTS)
+
+
+@settings(deadline=None, max_examples=60)
+@given(ARRAYS)
+def test_any_array_can_be_allocated(values):
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        with store.writer(KEY) as writer:
+            allocated = writer.allocate("values", values.shape, values.dtype)
+            assert allocated.tobytes() == bytes(values.nbytes)
+            allocated[...] = values
+            np.testing.assert_array_equal(allocated, values)
+            written = allocated.tobytes()
+            writer.commit({}, {})
+        found = store.get(KEY).arrays["values"]
+        assert (found.dtype, found.shape, found.tobytes()) == (values.dtype, values.shape, written)
+
+
+def test_nothing_is_left_without_commit(store):
+    with store.writer(KEY) as writer:
+        writer.allocate("r", (1000, 2), np.float32)[:] = 1.0
+        assert len(files_in(store.folder)) == 1
+    assert store.get(KEY) is None
+    assert files_in(store.folder) == []
+    assert not store._place(KEY).exists()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError, MemoryError])
+def test_an_error_of_the_callers_own_passes_and_leaves_nothing(store, error):
+    def fail() -> None:
+        with store.writer(KEY) as writer:
+            writer.allocate("r", (1000, 2), np.float32)
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert files_in(store.folder) == []
+
+
+def test_nothing_can_be_changed_once_committed(store):
+    with store.writer(KEY) as writer:
+        values = writer.allocate("r", (10,), float)
+        writer.commit({}, {})
+        with pytest.raises(ValueError, match="read-only"):
+            values[0] = 1.0
+        with pytest.raises(ValueError, match="committed already"):
+            writer.commit({"other": np.zeros(3)}, {})
+    assert_holds(store.get(KEY), {"r": np.zeros(10)}, {})
+
+
+def test_two_arrays_of_one_name_are_a_mistake(store):
+    with store.writer(KEY) as writer:
+        writer.allocate("r", (10,), float)
+        with pytest.raises(ValueError, match="'r' is allocated already"):
+            writer.allocate("r", (10,), float)
+        with pytest.raises(ValueError, match="'r' is allocated already"):
+            writer.commit({"r": np.zeros(3)}, {})
+    assert store.get(KEY) is None
+
+
+def test_objects_cannot_be_allocated(store):
+    with store.writer(KEY) as writer, pytest.raises(ValueError, match="Python objects"):
+        writer.allocate("r", (10,), object)
+
+
+def test_space_is_reserved_before_anything_is_written(store):
+    with store.writer(KEY) as writer:
+        writer.allocate("r", (1000, 1000), np.float32)
+        [path] = files_in(store.folder)
+        assert 512 * path.stat().st_blocks >= 4_000_000
+
+
+def test_all_is_on_the_disk_before_the_record_has_its_name(store, monkeypatch):
+    synced, link, fsync = [], os.link, os.fsync
+
+    def noted_fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def noted_link(own: Path, final: Path) -> None:
+        # The folders too, or their names for what is in them could be lost.
+        for path in (*own.parent.iterdir(), own.parent, final.parent):
+            assert path.stat().st_ino in synced
+        synced.append("linked")
+        link(own, final)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "link", noted_link)
+    put_streamed(store, KEY, arrays_of(), FACTS)
+    assert "linked" in synced
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of private memory")
+def test_memory_does_not_grow_with_what_is_written(store):
+    shape = (8, 2000, 4000)  # 256 MB
+
+    def work() -> None:
+        in_use = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_DATA, (in_use + 2**26, in_use + 2**26))
+        try:
+            np.ones(shape, np.float32)
+        except MemoryError:
+            pass
+        else:
+            os._exit(3)
+        with store.writer(KEY) as writer:
+            values = writer.allocate("values", shape, np.float32)
+            for start in range(0, shape[1], 500):
+                values[:, start : start + 500] = start
+            writer.commit({}, {})
+
+    assert finish(start_child(work)) == 0
+    values = store.get(KEY).arrays["values"]
+    assert [values[0, start, 0] for start in (0, 499, 500, 1999)] == [0, 0, 500, 1500]
 
 
 # Several writers
@@ -540,6 +882,109 @@ def test_four_processes_that_put_one_key_leave_the_whole_entry_of_one(tmp_path):
         assert_holds(entry, arrays_of(entry.facts["writer"], n=20_000), entry.facts)
 
 
+def lost_answer(error: OSError) -> Callable[[Path, Path], None]:
+    """A server whose answer to a link was lost: the link is made, the second try fails."""
+    link = os.link
+
+    def linked(own: Path, final: Path) -> None:
+        link(own, final)
+        raise error
+
+    return linked
+
+
+@pytest.mark.parametrize(
+    "error", [FileExistsError(errno.EEXIST, "File exists"), OSError(errno.EIO, "I/O error")], ids=str
+)
+def test_a_link_that_reports_failure_and_was_made_is_a_success(store, monkeypatch, error):
+    monkeypatch.setattr(os, "link", lost_answer(error))
+    # Nor need the new name be seen at once, and to rename one link of a file to the other is nothing to rely on.
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    monkeypatch.setattr(Path, "replace", lambda *_: pytest.fail("renamed what was linked"))
+    store.put(KEY, arrays_of(1), FACTS)
+    assert_holds(store.get(KEY), arrays_of(1), FACTS)
+    store.put(KEY, arrays_of(2), FACTS)
+    assert_holds(store.get(KEY), arrays_of(1), FACTS)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK], ids=errno.errorcode.get)
+def test_a_file_system_without_links_holds_whole_entries_too(store, monkeypatch, number):
+    def refuse(*_: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    overtaken = Interrupted(arrays_of(1), lambda: store.put(KEY, arrays_of(2), {"writer": 2}))
+    store.put(KEY, overtaken, {"writer": 1})
+    assert_holds(store.get(KEY), arrays_of(2), {"writer": 2})
+    assert len(files_in(store.folder)) == 4
+
+
+def test_a_writer_that_is_at_work_is_left_to_it_by_one_that_was_faster(store):
+    # To lose a mapped file over a network kills its process.
+    with store.writer(KEY) as writer:
+        values = writer.allocate("r", (1000,), float)
+        store.put(KEY, arrays_of(2), {"writer": 2})
+        store.put(KEY, arrays_of(3), {"writer": 3})
+        assert (writer.folder / "r.npy").is_file()
+        values[:] = 1.0
+        writer.commit({}, {"writer": 1})
+    assert_holds(store.get(KEY), arrays_of(2), {"writer": 2})
+    assert len(files_in(store.folder)) == 4
+
+
+def age(folder: Path, seconds: float) -> None:
+    """Let everything there be so much older."""
+    for path in [*folder.rglob("*"), folder]:
+        then = path.stat().st_mtime - seconds
+        os.utime(path, (then, then))
+
+
+@pytest.mark.parametrize(("seconds", "stays"), [(0, True), (0.9 * UNTOUCHED_S, True), (1.1 * UNTOUCHED_S, False)])
+def test_what_a_writer_on_another_machine_left_goes_when_it_is_a_day_old(store, seconds, stays):
+    # There is no such process here, which says nothing of one there.
+    child = start_child(lambda: None)
+    assert finish(child) == 0
+    other = store._place(KEY) / f"0123456789ab-{child.pid}-{32 * '0'}"
+    other.mkdir(parents=True)
+    np.save(other / "r.npy", np.zeros(3))
+    age(other, seconds)
+    assert [stored.kind for stored in store.entries()] == ["in the making" if stays else "unfinished"]
+    store.prune(max_bytes=0)
+    assert other.exists() == stays
+    store.put(KEY, arrays_of(), FACTS)
+    assert other.exists() == stays
+
+
+def test_a_process_of_another_user_is_taken_to_be_at_work(store, monkeypatch):
+    own = store._place(KEY) / f"{store_module._machine()}-1-{32 * '0'}"
+    own.mkdir(parents=True)
+
+    def refuse(*_: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", refuse)
+    store.put(KEY, arrays_of(), FACTS)
+    store.prune(max_bytes=0)
+    assert own.is_dir()
+
+
+def test_an_empty_folder_that_another_removes_is_made_again(store, monkeypatch):
+    mkdir, n_calls = os.mkdir, 0
+
+    def overtaken(path: str | Path, mode: int = 0o777) -> None:
+        nonlocal n_calls
+        if Path(path).parent == store._place(KEY):
+            n_calls += 1
+            if n_calls == 2:
+                store._place(KEY).rmdir()
+        mkdir(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", overtaken)
+    store.put(KEY, arrays_of(), FACTS)
+    assert n_calls > 2
+    assert_holds(store.get(KEY), arrays_of(), FACTS)
+
+
 # A disk that does not take it
 
 
@@ -586,6 +1031,69 @@ def test_a_full_disk_leaves_other_entries_readable(store):
     store.put(other, arrays_of(), FACTS)
     refused(store, {"r": np.zeros(5000)}, limit=20_000)
     assert_holds(store.get(other), arrays_of(), FACTS)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.getuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small file system to fill")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@WAYS
+def test_a_disk_that_is_full_is_an_error_and_what_was_there_stays(tiny_disk, put):
+    store, other = Store(tiny_disk / "store"), digest_of({"what": "another"})
+    store.put(other, arrays_of(), FACTS)
+    before = files_in(store.folder)
+    with pytest.raises(DataError, match=r"(?s)Cannot write the result .*No space left|requested and .* written"):
+        put(store, KEY, {"r": np.ones(1_000_000), "alpha": np.zeros(3)}, FACTS)
+    assert store.get(KEY) is None
+    assert files_in(store.folder) == before
+    assert_holds(store.get(other), arrays_of(), FACTS)
+
+
+def test_what_was_allocated_can_be_filled_though_others_fill_the_disk(tiny_disk):
+    store = Store(tiny_disk / "store")
+
+    def work() -> None:
+        with store.writer(KEY) as writer:
+            values = writer.allocate("r", (100_000,), float)
+            with suppress(OSError), (tiny_disk / "others").open("wb", buffering=0) as stream:
+                while True:
+                    stream.write(bytes(4096))
+            assert shutil.disk_usage(tiny_disk).free == 0
+            values[:] = np.arange(100_000)
+            (tiny_disk / "others").unlink()
+            writer.commit({}, FACTS)
+
+    # In a process of its own: without the space reserved, a SIGBUS would end it.
+    assert finish(start_child(work)) == 0
+    assert_holds(store.get(KEY), {"r": np.arange(100_000.0)}, FACTS)
+
+
+def test_an_array_larger_than_the_disk_is_refused_before_it_is_written(store):
+    reader, writer = multiprocessing.Pipe(duplex=False)
+
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        try:
+            with store.writer(KEY) as entry:
+                entry.allocate("r", (50_000,), float)
+        except DataError as error:
+            writer.send(str(error))
+
+    assert finish(start_child(work)) == 0
+    assert "Free some space" in reader.recv()
+    assert files_in(store.folder) == []
 
 
 def test_a_file_in_place_of_the_folder_is_an_error(tmp_path):
@@ -657,3 +1165,309 @@ def test_a_damaged_entry_that_cannot_be_put_aside_is_an_error_that_says_what_to_
     message = reader.recv()
     assert KEY in message
     assert message.endswith("Remove it.")
+
+
+# Housekeeping
+
+
+def key_of(name: str) -> str:
+    return digest_of({"name": name})
+
+
+def fill(store: Store) -> None:
+    """Two features, two fits and one that says nothing of itself; the later, the longer ago used, a day each."""
+    for number, (what, name) in enumerate(
+        [("features", "a"), ("fit", "a"), ("features", "b"), ("fit", "b"), (None, "c")]
+    ):
+        facts = {"what": what, "name": name} if what else {}
+        store.put(key_of(f"{what} {name}"), {"r": np.zeros(1000 * (1 + number))}, facts)
+        record = store._place(key_of(f"{what} {name}")) / "record.json"
+        used_s = time.time() - 86400 * (number + 0.5)
+        os.utime(record, (used_s, used_s))
+
+
+def leave_behind(store: Store) -> None:
+    """One damaged entry, one that a killed writer left, one of the older layout."""
+    store.put(KEY, arrays_of(), FACTS)
+    file_of(store, "r.npy").write_bytes(b"damaged")
+    read_after_a_fault(store)
+
+    def die() -> None:
+        with store.writer(key_of("killed")) as writer:
+            writer.allocate("r", (1000,), float)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert finish(start_child(die)) == -signal.SIGKILL
+    put_in_layout_1(store, key_of("old"), arrays_of(), FACTS)
+
+
+def names_of(entries: Iterable[Stored]) -> list[str]:
+    return [f"{stored.kind} {stored.name}".strip() for stored in entries]
+
+
+def test_entries_say_what_they_are(store):
+    before = time.time()
+    fill(store)
+    entries = {f"{stored.kind} {stored.name}": stored for stored in store.entries()}
+    assert sorted(entries) == ["features a", "features b", "fit a", "fit b", "other "]
+    fit = entries["fit b"]
+    assert fit.key == key_of("fit b")
+    assert fit.n_bytes == sum(path.stat().st_size for path in files_in(store._place(fit.key)))
+    assert before <= fit.modified_s <= time.time()
+    assert fit.used_s == pytest.approx(time.time() - 3.5 * 86400, abs=60)
+
+
+def test_a_store_that_is_not_there_has_no_entries(store):
+    assert list(store.entries()) == []
+    assert store.prune(max_bytes=0) == []
+    assert not store.folder.exists()
+
+
+def test_all_that_lies_in_the_store_is_listed_with_its_bytes(store):
+    fill(store)
+    leave_behind(store)
+    assert sorted(names_of(store.entries())) == [
+        "damaged",
+        "features a",
+        "features b",
+        "fit a",
+        "fit b",
+        "other",
+        "outdated",
+        "unfinished",
+    ]
+    assert sum(stored.n_bytes for stored in store.entries()) == sum(
+        path.stat().st_size for path in files_in(store.folder)
+    )
+
+
+def test_reading_an_entry_is_using_it(store):
+    fill(store)
+    key = key_of("fit b")
+    modified_s = next(stored.modified_s for stored in store.entries() if stored.key == key)
+    store.get(key)
+    [found] = [stored for stored in store.entries() if stored.key == key]
+    assert found.used_s == pytest.approx(time.time(), abs=60)
+    assert found.modified_s == modified_s
+
+
+def test_listing_is_not_using(store):
+    fill(store)
+    before = {stored.key: stored.used_s for stored in store.entries()}
+    assert {stored.key: stored.used_s for stored in store.entries()} == before
+
+
+@pytest.mark.parametrize("damage", ["record", "arrays", "no arrays"])
+def test_an_entry_that_is_seen_to_be_damaged_is_listed_as_such_and_can_be_pruned(store, damage):
+    store.put(KEY, arrays_of(), FACTS)
+    path = record_of(store) if damage == "record" else file_of(store, "r.npy")
+    if damage == "no arrays":
+        shutil.rmtree(path.parent)
+    else:
+        path.write_bytes(path.read_bytes()[:-1])
+    assert "damaged" in names_of(store.entries())
+    store.prune(kinds=["damaged"])
+    assert store.get(KEY) is None
+    store.put(KEY, arrays_of(), FACTS)
+    assert_holds(store.get(KEY), arrays_of(), FACTS)
+
+
+@pytest.mark.parametrize(
+    ("options", "removed"),
+    [
+        ({"older_than_days": 3}, ["other", "fit b"]),
+        ({"older_than_days": 30}, []),
+        ({"older_than_days": 0}, ["other", "fit b", "features b", "fit a", "features a"]),
+        ({"kinds": ["fit"]}, ["fit b", "fit a"]),
+        ({"kinds": ["fit"], "older_than_days": 3}, ["fit b"]),
+        # They take 8, 16, 24, 32, 40 kB and some hundred bytes each.
+        ({"max_bytes": 60_000}, ["other", "fit b"]),
+        ({"max_bytes": 130_000}, []),
+        ({"max_bytes": 0}, ["other", "fit b", "features b", "fit a", "features a"]),
+        ({"max_bytes": 60_000, "older_than_days": 2}, ["other", "fit b", "features b"]),
+        ({"max_bytes": 30_000, "kinds": ["features"]}, ["features b"]),
+        ({"kinds": ["no such kind"]}, []),
+    ],
+    ids=str,
+)
+def test_what_was_used_longest_ago_is_pruned_first(store, options, removed):
+    fill(store)
+    before = names_of(store.entries())
+    assert names_of(store.prune(dry_run=True, **options)) == removed
+    assert names_of(store.entries()) == before
+    assert names_of(store.prune(**options)) == removed
+    assert sorted([*names_of(store.entries()), *removed]) == sorted(before)
+    for what, name in [("features", "a"), ("fit", "b")]:
+        assert (store.get(key_of(f"{what} {name}")) is None) == (f"{what} {name}" in removed)
+
+
+def test_leftovers_go_before_any_entry(store):
+    fill(store)
+    leave_behind(store)
+    total = sum(stored.n_bytes for stored in store.entries())
+    removed = names_of(store.prune(max_bytes=total - 30_000))
+    assert sorted(removed[:3]) == ["damaged", "outdated", "unfinished"]
+    assert len(removed) == 3
+
+
+@pytest.mark.parametrize("kind", LEFTOVERS)
+def test_a_leftover_can_be_pruned_by_its_kind_and_nothing_else_goes(store, kind):
+    fill(store)
+    leave_behind(store)
+    before = set(names_of(store.entries()))
+    assert names_of(store.prune(kinds=[kind])) == [kind]
+    assert set(names_of(store.entries())) == before - {kind}
+
+
+def test_nothing_is_left_where_all_was_pruned(store):
+    fill(store)
+    leave_behind(store)
+    store.prune(max_bytes=0)
+    assert list(store.entries()) == []
+    assert list(store.folder.glob("*/*")) == []
+
+
+def test_what_is_none_of_ours_is_neither_listed_nor_removed(store):
+    fill(store)
+    shard = next(store.folder.glob("*/*")).parent
+    elsewhere = store.folder.parent / "elsewhere"
+    strange = [
+        store.folder / "thesis.tex",
+        store.folder / "notes" / "notes of old" / "a.txt",
+        shard / "zz" / "b.txt",
+        elsewhere / "ee of mine" / "c.txt",
+    ]
+    for path in strange:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("not yours")
+    (store.folder / "ee").symlink_to(elsewhere)
+    age(store.folder, 2 * UNTOUCHED_S)
+    age(elsewhere, 2 * UNTOUCHED_S)
+    assert len(list(store.entries())) == 5
+    store.prune(max_bytes=0)
+    assert [path.read_text() for path in strange] == 4 * ["not yours"]
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_what_an_older_brainalign_may_be_writing_is_left_to_it_for_a_day(store, is_old):
+    place = put_in_layout_1(store, KEY, arrays_of(), FACTS)
+    (place / "record.json").unlink()
+    if is_old:
+        age(place, 1.1 * UNTOUCHED_S)
+    assert names_of(store.entries()) == ["outdated" if is_old else "in the making"]
+    store.prune(max_bytes=0)
+    assert place.exists() != is_old
+
+
+def test_a_writer_at_work_is_not_pruned(store):
+    with store.writer(KEY) as writer:
+        writer.allocate("r", (1000,), float)[:] = 1.0
+        assert names_of(store.entries()) == ["in the making"]
+        for options in ({"max_bytes": 0}, {"older_than_days": 0}, {"kinds": ["unfinished", "in the making"]}):
+            assert store.prune(**options) == []
+        writer.commit({}, FACTS)
+    assert_holds(store.get(KEY), {"r": np.ones(1000)}, FACTS)
+
+
+def test_pruning_while_four_processes_write_and_read_breaks_none(store):
+    def work(seed: int) -> None:
+        for number in range(20):
+            key, arrays = digest_of({"number": number}), arrays_of(number)
+            put_streamed(store, key, arrays, FACTS)
+            entry = store.get(key)
+            if entry is not None:
+                assert_holds(entry, arrays, FACTS)
+
+    children = [start_child(lambda seed=seed: work(seed)) for seed in range(4)]
+    while any(child.is_alive() for child in children):
+        store.prune(max_bytes=10_000)
+    assert [finish(child) for child in children] == 4 * [0]
+    assert not {"damaged", "unfinished"} & set(names_of(store.entries()))
+
+
+def test_without_a_reason_nothing_is_pruned(store):
+    fill(store)
+    with pytest.raises(RecipeError, match="older_than_days, max_bytes or kinds"):
+        store.prune()
+    assert len(list(store.entries())) == 5
+
+
+def in_a_process_of(user: int | None, work: Callable[[], None]) -> str:
+    """The message of the DataError that `work` raises there."""
+    reader, writer = multiprocessing.Pipe(duplex=False)
+
+    def become_and_work() -> None:
+        if user is not None:
+            os.setuid(user)
+        try:
+            work()
+        except DataError as error:
+            writer.send(str(error))
+
+    assert finish(start_child(become_and_work)) == 0
+    assert reader.poll(1)
+    return reader.recv()
+
+
+def test_a_read_only_store_can_be_listed_and_not_pruned(open_store):
+    fill(open_store)
+    user = make_read_only(open_store)
+
+    def work() -> None:
+        assert len(list(open_store.entries())) == 5
+        open_store.prune(max_bytes=0)
+
+    message = in_a_process_of(user, work)
+    assert message.startswith(f"Cannot remove {open_store.folder}")
+    assert "Permission denied" in message
+    assert len(list(open_store.entries())) == 5
+
+
+@pytest.mark.parametrize("call", ["get", "put", "entries"])
+def test_a_store_that_may_not_be_looked_into_is_an_error_that_names_it(open_store, call):
+    open_store.put(KEY, arrays_of(), FACTS)
+    user = make_read_only(open_store)
+    open_store.folder.chmod(0o000)
+    calls = {
+        "get": lambda: open_store.get(KEY),
+        "put": lambda: open_store.put(KEY, arrays_of(), FACTS),
+        "entries": lambda: list(open_store.entries()),
+    }
+    message = in_a_process_of(user, calls[call])
+    assert str(open_store.folder) in message
+    assert "Permission denied" in message
+    open_store.folder.chmod(0o755)
+
+
+AGES = st.integers(0, 5)
+STORED = st.builds(
+    lambda kind, n_bytes, days, key: Stored(str(key), kind, "", n_bytes, 0.0, time.time() - 86400 * (days + 0.5), ()),
+    st.sampled_from(["fit", "features", "damaged"]),
+    st.integers(0, 10),
+    AGES,
+    st.integers(0, 100),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(STORED, max_size=8), st.none() | AGES, st.none() | st.integers(0, 40))
+def test_pruning_keeps_what_it_may_and_no_more(candidates, older_than_days, max_bytes):
+    chosen = store_module._to_prune(candidates, older_than_days, max_bytes)
+    kept = [stored for stored in candidates if all(stored is not other for other in chosen)]
+    assert len(chosen) + len(kept) == len(candidates)
+    if older_than_days is None and max_bytes is None:
+        assert kept == []
+        return
+    young_s = time.time() - 86400 * older_than_days if older_than_days is not None else 0.0
+    assert all(stored.used_s >= young_s for stored in kept)
+    if max_bytes is None:
+        assert all(stored.used_s < young_s for stored in chosen)
+        return
+    left = sum(stored.n_bytes for stored in kept)
+    assert left <= max_bytes
+    for_space = [stored for stored in chosen if stored.used_s >= young_s]
+    if for_space:
+        # One fewer would have been too much, and none that is kept was to go before it.
+        assert left + for_space[-1].n_bytes > max_bytes
+        last = (for_space[-1].kind not in LEFTOVERS, for_space[-1].used_s)
+        assert all((stored.kind not in LEFTOVERS, stored.used_s) >= last for stored in kept)

@@ -5,4 +5,5 @@ from .epochs import EpochedRun as EpochedRun
 from .epochs import Epochs as Epochs
 from .hemodynamic import Hemodynamic as Hemodynamic
 from .hemodynamic import HemodynamicRun as HemodynamicRun
+from .resampling import resampled as resampled
 from .resampling import resampling_matrix as resampling_matrix

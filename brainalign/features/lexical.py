@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from brainalign.errors import RecipeError, nearest
 from brainalign.features.acoustic import SOUND_ENVELOPE
+from brainalign.features.phonemes import Phonemes
 from brainalign.types import Features, Floats, Stimulus
 
 __all__ = ["BASELINES", "Baseline"]
@@ -31,18 +33,24 @@ class Baseline:
     pause_before    seconds between the end of the word before and the onset; 0 for the first, and where
                     the two overlap
     position        of the onset, from 0 at the first word's to 1 at the last's
+    n_phonemes      of a pronouncing dictionary, or estimated from the letters where it has not the word
+    n_syllables     likewise
     ==============  ====================================================================================
 
     Parameters
     ----------
     names : tuple of str
         Of the properties, in the order of the columns; with none, the features have no dimension.
+    dictionary : Path or str, optional
+        A pronouncing dictionary, which `n_phonemes` and `n_syllables` need; see `brainalign.features.Phonemes`.
 
     Raises
     ------
     RecipeError
-        On construction, if a name is unknown or stands twice; on extraction, if `log_frequency` is
-        asked for in a language that wordfreq has not.
+        On construction, if a name is unknown or stands twice, or needs a dictionary and there is none; on
+        extraction, if `log_frequency` is asked for in a language that wordfreq has not.
+    DataError
+        On extraction, if the dictionary cannot be read, or has not half of the words.
 
     Examples
     --------
@@ -54,6 +62,7 @@ class Baseline:
     """
 
     names: tuple[str, ...]
+    dictionary: Path | str | None = None
 
     def __post_init__(self) -> None:
         # From a recipe they come as a list.
@@ -65,6 +74,16 @@ class Baseline:
                 raise RecipeError(f"Baseline '{name}' is a signal, not a property of words: use {name}(stimulus).")
         if len(set(self.names)) < len(self.names):
             raise RecipeError(f"A baseline names each property once, not {list(self.names)}.")
+        if self._spoken and self.dictionary is None:
+            raise RecipeError(
+                f"Baseline '{self._spoken[0]}' needs a pronouncing dictionary: Baseline(names, dictionary=...); or "
+                "leave it out."
+            )
+
+    @property
+    def _spoken(self) -> tuple[str, ...]:
+        """The properties that need a dictionary."""
+        return tuple(name for name in self.names if name in Phonemes.dimensions)
 
     @property
     def name(self) -> str:
@@ -73,18 +92,21 @@ class Baseline:
 
     def fingerprint(self) -> dict[str, Any]:
         """All that the values depend on besides the stimulus."""
+        spoken = {"phonemes": Phonemes(self.dictionary).fingerprint()} if self.dictionary and self._spoken else {}
         return {
             "kind": "baseline",
             "names": list(self.names),
             "wordfreq": version("wordfreq") if "log_frequency" in self.names else None,
             "code": CODE_VERSION,
+            **spoken,
         }
 
     def extract(self, stimulus: Stimulus) -> Features:
         """Give the words' properties, one column each; the metadata's ``dimensions`` name the columns."""
         values = np.empty((1, len(stimulus.words), len(self.names)), dtype=np.float32)
+        counts = self._phoneme_counts(stimulus)
         for column, name in enumerate(self.names):
-            values[0, :, column] = _centred(name, WORD_PROPERTIES[name](stimulus))
+            values[0, :, column] = _centred(name, counts[name] if name in counts else WORD_PROPERTIES[name](stimulus))
         return Features(
             name=self.name,
             layers=(self.name,),
@@ -93,6 +115,13 @@ class Baseline:
             duration_s=stimulus.words["duration"].to_numpy(dtype=float, copy=True),
             metadata={"dimensions": list(self.names)},
         )
+
+    def _phoneme_counts(self, stimulus: Stimulus) -> dict[str, Floats]:
+        """The properties that need the dictionary, by name; none where none is asked for."""
+        if not self._spoken or self.dictionary is None:
+            return {}
+        counts = Phonemes(self.dictionary).extract(stimulus).values[0].astype(np.float64)
+        return dict(zip(Phonemes.dimensions, counts.T, strict=True))
 
 
 def _centred(name: str, values: Floats) -> Floats:
@@ -150,6 +179,6 @@ WORD_PROPERTIES: Mapping[str, Callable[[Stimulus], Floats]] = {
 
 # Every property that a recipe may name, and the kind of its samples: "word", or "signal" for evenly spaced moments.
 BASELINES: Mapping[str, str] = {
-    **dict.fromkeys(WORD_PROPERTIES, "word"),
+    **dict.fromkeys((*WORD_PROPERTIES, *Phonemes.dimensions), "word"),
     SOUND_ENVELOPE: "signal",
 }

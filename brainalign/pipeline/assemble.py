@@ -90,17 +90,22 @@ def assemble(
         "splitter": first[subjects[0]].facts["splitter"],
         "solver": {name: scores_of[subjects[0]].facts["solver"] for name, _, _, scores_of in results},
         "features": [{"name": name, "metadata": _short(metadata)} for name, _, metadata, _ in results],
-        "findings": _findings(data, first) + _edge_findings(results),
+        "findings": _findings(data, first, results) + _edge_findings(results),
     }
     return scores
 
 
 def _short(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata for tables: of one number per word, the range."""
-    return {
-        key: f"{min(value)} to {max(value)}" if isinstance(value, (list, tuple)) and len(value) > 20 else value
-        for key, value in metadata.items()
-    }
+    """Metadata for tables: of one number per word the range, of long lists of names the first and the last."""
+    return {key: _in_short(value) for key, value in metadata.items() if key != "findings"}
+
+
+def _in_short(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)) or len(value) <= 20:
+        return value
+    if all(isinstance(item, (int, float)) for item in value):
+        return f"{min(value)} to {max(value)}"
+    return f"{value[0]} to {value[-1]} ({len(value)})"
 
 
 def _worst(status: np.ndarray) -> np.ndarray:
@@ -135,8 +140,13 @@ def _target_coords(recordings: Mapping[str, Sequence[Recording]], subjects: Sequ
     }
 
 
-def _findings(data: Dataset, scores: Mapping[str, UnitScores]) -> list[dict[str, str]]:
+def _findings(
+    data: Dataset,
+    scores: Mapping[str, UnitScores],
+    results: Sequence[tuple[str, tuple[str, ...], Mapping[str, Any], Mapping[str, UnitScores]]],
+) -> list[dict[str, str]]:
     found = [vars(finding) for finding in data.findings]
+    found += [finding for _, _, metadata, _ in results for finding in metadata.get("findings", ())]
     for subject, unit in scores.items():
         found += unit.facts["findings"]
         if not unit.arrays:

@@ -13,9 +13,10 @@ from brainalign.config import Recipe, load_recipe, resolved
 from brainalign.datasets import load_dataset
 from brainalign.errors import DataError, DataWarning, FitWarning, UnreachableError
 from brainalign.files import digest_of, sha256_of_file
+from brainalign.pipeline.extraction import Progress, silent, stimulus_digest
 from brainalign.pipeline.machine import describe_machine, peak_memory_mb, versions
 from brainalign.pipeline.results import open_scores, read_run, save_scores, write_json, write_yaml
-from brainalign.pipeline.score import CODE_VERSION, Progress, score_layers, stimulus_digest
+from brainalign.pipeline.score import CODE_VERSION, score_layers
 from brainalign.report import write_report, write_summary
 from brainalign.safe_yaml import read_yaml, yaml_text
 from brainalign.types import Dataset, Scores
@@ -37,15 +38,11 @@ class Outcome:
     computed: bool
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Report nothing."""
-
-
 def run(
     recipe: Recipe | str,
     out: str | Path,
     n_jobs: int = 1,
-    progress: Progress = _silent,
+    progress: Progress = silent,
     overwrite: bool = False,
 ) -> Outcome:
     """Do what a recipe says and write its result folder; what is already there is not done again.

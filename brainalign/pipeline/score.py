@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,44 +13,44 @@ from sklearn.base import BaseEstimator
 from brainalign.config import ALIGNMENT_OF, settings_of
 from brainalign.encoding import RidgeEncoder, Splits
 from brainalign.errors import DataError, DataWarning, FitWarning, RecipeError
+from brainalign.features import own_space
 from brainalign.files import digest_of
 from brainalign.pipeline.assemble import assemble
+from brainalign.pipeline.extraction import Progress, extract_features, silent, stimulus_digest
 from brainalign.pipeline.fit import Unit, UnitScores, baseline_names, check_baseline, fit_units, shareable
 from brainalign.registry import ALIGNMENTS, find
 from brainalign.store import Store
-from brainalign.types import WORD_COLUMNS, Aligner, Dataset, Extractor, Features, Finding, Recording, Scores, Stimulus
+from brainalign.types import Aligner, Dataset, Extractor, Finding, Recording, Scores, Stimulus
 
-__all__ = ["Progress", "score_layers", "stimulus_digest"]
+__all__ = ["score_layers"]
 
 # Raised when the same settings and data would give other numbers than before.
-CODE_VERSION = 5
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+CODE_VERSION = 6
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Report nothing."""
+# A stage of brainalign.features, or a function of one's own that gives an array of shape (word, dimension) or the like.
+Space = Extractor | Callable[[Stimulus], Any]
 
 
 def score_layers(
     data: Dataset,
-    features: Extractor | Sequence[Extractor],
+    features: Space | Sequence[Space],
     baseline: Sequence[str] | Literal["auto"] = "auto",
     alignment: Aligner | None = None,
     encoder: BaseEstimator | None = None,
     splits: Splits | None = None,
     store: Store | None = Store(),  # noqa: B008  (frozen, and touches no disk until used)
     n_jobs: int = 1,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Scores:
     """Score how well each layer predicts each target of each subject, alone and beyond a baseline.
 
     Parameters
     ----------
     data : Dataset
-    features : Extractor or several
-        ``LanguageModel(...)`` and the like; each is a feature space of its own.
+    features : Extractor or function, or several
+        ``LanguageModel(...)`` and the like; or a function that takes a stimulus and gives an array, see
+        `brainalign.features.own_space`. Each is a feature space of its own.
     baseline : sequence of str, or "auto"
         Simple properties that every layer is compared with; all that the data allow by default; () for none.
     alignment : stage of brainalign.alignment, optional
@@ -93,14 +92,17 @@ def score_layers(
     >>> dict(scores.r.sizes)
     {'layer': 3, 'fold': 3, 'target': 4}
     """
-    spaces = list(features) if isinstance(features, Sequence) and not isinstance(features, str) else [features]
-    for space in spaces:
-        if not hasattr(space, "extract"):
-            raise RecipeError(f"features are stages such as LanguageModel('gpt2'), not {space!r}.")
+    given = list(features) if isinstance(features, Sequence) and not isinstance(features, str) else [features]
+    for space in given:
+        if not hasattr(space, "extract") and (isinstance(space, type) or not callable(space)):
+            raise RecipeError(
+                f"features are stages such as LanguageModel('gpt2'), or functions of a stimulus, not {space!r}."
+            )
     recordings = data.recordings()
     if not recordings:
         raise DataError(f"Dataset '{data.name}' has no recordings of the subjects chosen.")
     stimuli = {recording.stimulus: data.stimuli[recording.stimulus] for recording in recordings}
+    spaces = [space if isinstance(space, Extractor) else own_space(space, stimuli) for space in given]
     names = baseline_names(data.modality, recordings, stimuli) if baseline == "auto" else tuple(baseline)
     check_baseline(names, recordings, stimuli)
     study = Study(
@@ -156,16 +158,6 @@ class Study:
         )
 
 
-def stimulus_digest(stimulus: Stimulus) -> str:
-    """Changes whenever the words, their times or the sound do."""
-    words = stimulus.words
-    columns = {column: words[column].tolist() for column in (*WORD_COLUMNS, "sentence") if column in words}
-    sound = None
-    if stimulus.audio is not None:
-        sound = [hashlib.sha256(stimulus.audio.samples.tobytes()).hexdigest(), stimulus.audio.rate_hz]
-    return digest_of({"words": columns, "sound": sound, "language": stimulus.language})
-
-
 def _score_space(
     study: Study, space: Extractor, n_jobs: int, progress: Progress
 ) -> tuple[tuple[str, ...], Mapping[str, Any], dict[str, UnitScores]]:
@@ -184,9 +176,10 @@ def _score_space(
     missing = [subject for subject in subjects if subject not in done]
     progress(f"fit {space.name}", len(done), len(subjects))
     if missing:
-        features = _extract(study, space, fingerprint, progress)
+        features = extract_features(space, study.stimuli, study.store, progress)
         first = next(iter(features.values()))
-        layers, metadata = first.layers, dict(first.metadata)
+        found = [finding for of_stimulus in features.values() for finding in of_stimulus.metadata["findings"]]
+        layers, metadata = first.layers, {**first.metadata, "findings": found}
         units = [
             Unit(
                 subjects[subject],
@@ -200,7 +193,7 @@ def _score_space(
             for subject in missing
         ]
         for number, scores in _fit_all(units, n_jobs):
-            facts = {**scores.facts, "layers": list(layers), "metadata": metadata}
+            facts = {**scores.facts, "what": "fit", "name": space.name, "layers": list(layers), "metadata": metadata}
             if study.store:
                 study.store.put(keys[missing[number]], scores.arrays, facts)
             done[missing[number]] = UnitScores(scores.arrays, facts)
@@ -224,36 +217,3 @@ def _fit_all(units: Sequence[Unit], n_jobs: int) -> Iterator[tuple[int, UnitScor
 def _numbered(groups: Sequence[Sequence[int]], results: Iterable[list[UnitScores]]) -> Iterator[tuple[int, UnitScores]]:
     for group, scores in zip(groups, results, strict=True):
         yield from zip(group, scores, strict=True)
-
-
-def _extract(study: Study, space: Extractor, fingerprint: Mapping[str, Any], progress: Progress) -> dict[str, Features]:
-    """The features of every stimulus, read where they are stored."""
-    features: dict[str, Features] = {}
-    for number, (name, stimulus) in enumerate(study.stimuli.items()):
-        progress(f"extract {space.name}", number, len(study.stimuli))
-        key = digest_of({"what": "features", "extractor": dict(fingerprint), "stimulus": stimulus_digest(stimulus)})
-        entry = study.store.get(key) if study.store else None
-        if entry is None:
-            features[name] = space.extract(stimulus)
-            if study.store:
-                _store_features(study.store, key, features[name])
-                entry = study.store.get(key)
-        if entry is not None:
-            facts = entry.facts
-            arrays = {axis: entry.arrays[axis] for axis in ("values", "onset_s", "duration_s")}
-            features[name] = Features(
-                facts["name"], tuple(facts["layers"]), **arrays, kind=facts["kind"], metadata=facts["metadata"]
-            )
-    progress(f"extract {space.name}", len(study.stimuli), len(study.stimuli))
-    return features
-
-
-def _store_features(store: Store, key: str, features: Features) -> None:
-    arrays = {"values": features.values, "onset_s": features.onset_s, "duration_s": features.duration_s}
-    facts = {
-        "name": features.name,
-        "layers": list(features.layers),
-        "kind": features.kind,
-        "metadata": dict(features.metadata),
-    }
-    store.put(key, arrays, facts)

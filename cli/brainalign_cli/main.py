@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from brainalign_cli.cache import cache
+
 if TYPE_CHECKING:
     from brainalign.pipeline import Outcome
 
@@ -133,6 +135,9 @@ def report(folder: str) -> None:
     from brainalign.pipeline import report as write
 
     click.echo(f"Report: {write(folder)}")
+
+
+cli.add_command(cache)
 
 
 @cli.command()

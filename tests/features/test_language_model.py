@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import stimulus_of
 
 from brainalign.errors import DataError, MissingExtraError, RecipeError
 from brainalign.features import LanguageModel, pretrained, running_text
@@ -91,7 +93,7 @@ def model(request: pytest.FixtureRequest) -> str:
 
 def load(model: str) -> pretrained.Pretrained:
     files = locate(model)
-    return pretrained.load(files, files.digest(), None, "cpu")
+    return pretrained.load(files, files.digest(), None, "cpu", "float32", "none")
 
 
 def one_pass_per_word(model: str, stimulus: Stimulus, context_tokens: list[int] | None) -> np.ndarray:
@@ -183,7 +185,7 @@ def test_pooling_modes_agree_with_pooling_by_hand(model: str) -> None:
     loaded = load(model)
     text, spans = running_text(stimulus.words)
     ids, token_spans, is_blank = loaded.tokenize(text)
-    states = loaded.hidden_states([ids])
+    states = list(loaded.states([ids]).values())
     tokens_of_words = match_tokens(spans, token_spans, is_blank, text)
     assert max(map(len, tokens_of_words)) > 3
     for layer in (0, 2):
@@ -229,6 +231,17 @@ def test_layers_that_the_model_has_not_are_refused_with_its_range(tiny_llama: Pa
         ({"layers": (1, 1)}, "each once"),
         ({"layers": "al"}, "'all' or a list"),
         ({"context": 0}, "at least 1 token"),
+        ({"context": "sentense"}, "Did you mean 'sentence'"),
+        ({"context": "exact"}, "write context: 512 and exact: true"),
+        ({"context": "full", "exact": True}, "needs a context that is a number"),
+        ({"context_unit": "letters"}, "Unknown context_unit 'letters'"),
+        ({"outputs": ()}, "name at least one of hidden"),
+        ({"outputs": ("attn",)}, "Unknown outputs 'attn'"),
+        ({"dtype": "float8"}, "Unknown dtype 'float8'"),
+        ({"shuffle": "letters"}, "Unknown shuffle 'letters'"),
+        ({"shuffle": "words", "context": "sentence"}, "sentences are no more"),
+        ({"exact": True, "bidirectional": True}, "shows nothing after it"),
+        ({"memory_limit": 0}, "positive number of bytes"),
         ({"pooling": "maen"}, "Did you mean 'mean'"),
     ],
 )
@@ -388,6 +401,125 @@ def test_nothing_is_printed_and_the_users_logging_stays(
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 
+# ---- controls
+
+
+def test_shuffled_words_go_back_to_their_words_and_lose_their_context_only(model: str, story: list[str]) -> None:
+    stimulus = make_stimulus(story[:60])
+    told, shuffled = (
+        LanguageModel(model, context="none", shuffle=shuffle).extract(stimulus).values  # type: ignore[arg-type]
+        for shuffle in ("none", "words")
+    )
+    # The first word of a text may be tokenised without the blank that stands before the others.
+    same = np.abs(told - shuffled).max(axis=(0, 2)) < 1e-5
+    assert same.sum() >= 57
+    full = [LanguageModel(model, shuffle=shuffle).extract(stimulus) for shuffle in ("none", "words")]  # type: ignore[arg-type]
+    assert np.abs(full[0].values[-1] - full[1].values[-1]).max() > 0.1
+    assert full[1].metadata["sees_future"] == "yes: the words were read in random order"
+    assert full[1].name.endswith("(words shuffled, seed 0)")
+
+
+def test_shuffled_texts_are_read_as_the_same_words_in_that_order(model: str, story: list[str]) -> None:
+    words = story[:40]
+    shuffled = LanguageModel(model, context="full", shuffle="words", shuffle_seed=3).extract(make_stimulus(words))
+    order = np.random.default_rng(3).permutation(40)
+    in_order = LanguageModel(model, context="full").extract(make_stimulus([words[i] for i in order]))
+    np.testing.assert_allclose(shuffled.values[:, order], in_order.values, atol=1e-5)
+    other = LanguageModel(model, context="full", shuffle="words", shuffle_seed=4).extract(make_stimulus(words))
+    assert np.abs(other.values - shuffled.values).max() > 0.1
+
+
+def test_shuffled_sentences_keep_the_words_of_each_in_order(model: str) -> None:
+    stimulus = stimulus_of(STORY.split())
+    lm = LanguageModel(model, context="sentence")
+    told, shuffled = (replace(lm, shuffle=shuffle).extract(stimulus) for shuffle in ("none", "sentences"))
+    n_words = len(stimulus.words)
+    same = np.abs(told.values - shuffled.values).max(axis=(0, 2)) < 1e-4
+    first_sentences = stimulus.words["sentence"].isin([0])
+    # Within its own sentence each word sees what it saw; a text's first word may be tokenised without a blank before.
+    assert same[~first_sentences].sum() >= n_words - first_sentences.sum() - 13
+    full = LanguageModel(model, context="full", shuffle="sentences").extract(stimulus)
+    assert np.abs(full.values - LanguageModel(model, context="full").extract(stimulus).values).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("sentence", "message"),
+    [(None, "no column 'sentence'"), ([0, 1, 0], "never fall"), ([0, None, 1], "whole numbers")],
+)
+def test_sentences_that_are_missing_or_mixed_up_are_refused(tiny_gpt2: Path, sentence: object, message: str) -> None:
+    stimulus = make_stimulus(["so", "long", "!"])
+    words = stimulus.words if sentence is None else stimulus.words.assign(sentence=sentence)
+    with pytest.raises(DataError, match=f"stimulus 'story': .*{message}"):
+        LanguageModel(str(tiny_gpt2), context="sentence").extract(replace(stimulus, words=words))
+
+
+def test_the_name_says_what_sets_a_model_apart() -> None:
+    names = {
+        LanguageModel("gpt2"): "gpt2",
+        LanguageModel("gpt2", context=16): "gpt2 (context 16 tokens)",
+        LanguageModel("gpt2", context=8, context_unit="words", exact=True): "gpt2 (context 8 words exactly)",
+        LanguageModel("gpt2", context="sentence", untrained=2): "gpt2 (untrained, seed 2; context sentence)",
+        LanguageModel("gpt2", shuffle="sentences"): "gpt2 (sentences shuffled, seed 0)",
+    }
+    assert {lm: lm.name for lm in names} == names
+
+
+# ---- memory
+
+
+def test_a_pass_that_does_not_fit_is_read_in_halves(
+    tiny_gpt2: Path, story: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stimulus = make_stimulus(story[:200])
+    whole = LanguageModel(str(tiny_gpt2), context=8).extract(stimulus).values
+    sizes: list[int] = []
+    states = pretrained.Pretrained.states
+
+    def short_of_memory(self, windows, outputs=("hidden",)):
+        sizes.append(len(windows))
+        if len(windows) > 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+        return states(self, windows, outputs)
+
+    monkeypatch.setattr(pretrained.Pretrained, "states", short_of_memory)
+    np.testing.assert_allclose(LanguageModel(str(tiny_gpt2), context=8).extract(stimulus).values, whole, atol=1e-5)
+    assert max(sizes) > 3 > min(sizes)
+
+
+def test_a_single_window_that_does_not_fit_is_an_error_that_says_what_to_do(
+    tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(self, windows, outputs=("hidden",)):
+        raise MemoryError
+
+    monkeypatch.setattr(pretrained.Pretrained, "states", never)
+    with pytest.raises(DataError, match=r"stimulus 'story': a pass over 2 tokens does not fit .* smaller context"):
+        LanguageModel(str(tiny_gpt2)).extract(make_stimulus(["a", "b"]))
+
+
+def test_other_failures_of_a_pass_are_not_taken_for_a_lack_of_memory(
+    tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self, windows, outputs=("hidden",)):
+        raise RuntimeError("index out of range")
+
+    monkeypatch.setattr(pretrained.Pretrained, "states", broken)
+    with pytest.raises(RuntimeError, match="out of range"):
+        LanguageModel(str(tiny_gpt2)).extract(make_stimulus(["a", "b"]))
+
+
+def test_blocks_come_one_pass_after_the_other_and_nothing_is_read_before_the_first(
+    tiny_gpt2: Path, story: list[str]
+) -> None:
+    stimulus = make_stimulus(story[:300])
+    stream = LanguageModel(str(tiny_gpt2), context=8, memory_limit=2e5).stream(stimulus)
+    blocks = list(stream.blocks)
+    assert len(blocks) > 5
+    assert max(block.values.nbytes for block in blocks) < 2e5
+    assert sorted(np.concatenate([block.samples for block in blocks])) == list(range(300))
+    assert sum(block.n_tokens for block in blocks) == stream.metadata["n_tokens_read"]
+
+
 # ---- fingerprints
 
 
@@ -400,10 +532,19 @@ def test_fingerprints_change_with_settings_and_not_with_the_device(tiny_llama: P
         LanguageModel(model, pooling="last"),
         LanguageModel(model, untrained=True),
         LanguageModel(model, untrained=1),
+        LanguageModel(model, context="full"),
+        LanguageModel(model, context_unit="words"),
+        LanguageModel(model, exact=True),
+        LanguageModel(model, bidirectional=True),
+        LanguageModel(model, outputs=("hidden", "mlp")),
+        LanguageModel(model, dtype="bfloat16"),
+        LanguageModel(model, shuffle="words"),
+        LanguageModel(model, shuffle="words", shuffle_seed=1),
     ]
     prints = [json.dumps(lm.fingerprint(), sort_keys=True) for lm in different]
     assert len(set(prints)) == len(different)
-    assert LanguageModel(model, device="cuda").fingerprint() == LanguageModel(model).fingerprint()
+    for same in (LanguageModel(model, device="cuda"), LanguageModel(model, memory_limit=1e6, shuffle_seed=5)):
+        assert same.fingerprint() == LanguageModel(model).fingerprint()
     assert "stories260K" in LanguageModel(model).name
 
 
@@ -426,38 +567,8 @@ def test_fingerprints_change_with_weights_tokeniser_and_configuration(
 # ---- models that are refused
 
 
-def tiny_bert_config(**changes):
-    from transformers import BertConfig
-
-    return BertConfig(
-        vocab_size=400, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, **changes
-    )
-
-
 def extract(folder: Path) -> Features:
     return LanguageModel(str(folder)).extract(make_stimulus(["so", "long"]))
-
-
-def test_a_bidirectional_model_is_refused_by_name(make_folder: Callable[..., Path], tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "bert", tiny_bert_config())
-    with pytest.raises(RecipeError, match="architecture 'bert', which does not read from left to right"):
-        extract(folder)
-
-
-def test_an_encoder_decoder_is_refused_by_name(make_folder: Callable[..., Path], tmp_path: Path) -> None:
-    from transformers import T5Config
-
-    config = T5Config(vocab_size=400, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-    with pytest.raises(RecipeError, match="architecture 't5'"):
-        extract(make_folder(tmp_path / "t5", config))
-
-
-def test_a_model_that_is_causal_in_name_only_is_found_out(make_folder: Callable[..., Path], tmp_path: Path) -> None:
-    from transformers import XLNetConfig
-
-    config = XLNetConfig(vocab_size=400, d_model=16, n_layer=2, n_head=2, d_inner=16)
-    with pytest.raises(DataError, match="is not causal: a change of the last token changes layer 1"):
-        extract(make_folder(tmp_path / "xlnet", config))
 
 
 def test_missing_weights_are_an_error_not_random_numbers(tiny_gpt2: Path, tmp_path: Path) -> None:

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import json
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from wordfreq import zipf_frequency
 
-from brainalign.errors import RecipeError
+from brainalign.errors import DataWarning, RecipeError
 from brainalign.features import BASELINES, Baseline, sound_envelope
 from brainalign.types import Features, Stimulus
+
+PHONEMES = ("n_phonemes", "n_syllables")
+WITHOUT_DICTIONARY = [name for name, kind in BASELINES.items() if kind == "word" and name not in PHONEMES]
 
 WORDS = pd.DataFrame(
     {
@@ -47,7 +52,7 @@ def test_word_rate_alone_is_not_centred() -> None:
 
 
 def test_columns_stand_in_the_order_asked_for_under_their_names() -> None:
-    names = tuple(name for name, kind in BASELINES.items() if kind == "word")
+    names = tuple(WITHOUT_DICTIONARY)
     features = Baseline(names[::-1]).extract(stimulus())
     assert features.metadata["dimensions"] == list(names[::-1])
     assert features.values.shape == (1, 4, len(names))
@@ -65,7 +70,7 @@ def test_frequencies_are_those_of_the_stimulus_s_language() -> None:
     assert not np.allclose(column("log_frequency", stimulus(words, language="en")), german - np.mean(german), atol=0.1)
 
 
-@pytest.mark.parametrize("name", [name for name, kind in BASELINES.items() if kind == "word"])
+@pytest.mark.parametrize("name", WITHOUT_DICTIONARY)
 def test_one_word_alone_gives_finite_values(name: str) -> None:
     assert np.isfinite(column(name, stimulus(WORDS.head(1)))).all()
 
@@ -102,11 +107,44 @@ def test_fingerprints_are_json_and_tell_settings_apart() -> None:
     assert one != other
 
 
-def test_every_known_baseline_can_be_extracted() -> None:
+def test_every_known_baseline_can_be_extracted(dictionary: Path) -> None:
     from brainalign.types import Audio
 
     with_sound = Stimulus("s", WORDS, Audio(np.ones(1000), 200.0))
     for name, kind in BASELINES.items():
-        features = Baseline((name,)).extract(with_sound) if kind == "word" else sound_envelope(with_sound)
+        if kind == "word":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)  # a word is not in the dictionary
+                features = Baseline((name,), dictionary).extract(with_sound)
+        else:
+            features = sound_envelope(with_sound)
         assert isinstance(features, Features)
         assert features.kind == kind
+
+
+@pytest.fixture
+def dictionary(tmp_path: Path) -> Path:
+    path = tmp_path / "small.dict"
+    path.write_text("alice AE L AH S\ncan't K AE N T\nthe DH AH\n")
+    return path
+
+
+def test_phonemes_and_syllables_are_counted_with_a_dictionary_and_centred(dictionary: Path) -> None:
+    with pytest.warns(DataWarning, match="1 of 4 words .* are not in small.dict: xqzzyv"):
+        features = Baseline(("n_syllables", "word_length", "n_phonemes"), dictionary).extract(stimulus())
+    expected = np.array([[2, 5, 4], [1, 4, 4], [1, 6, 6], [1, 3, 2]])
+    np.testing.assert_allclose(features.values[0], expected - expected.mean(axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PHONEMES)
+def test_phonemes_and_syllables_need_a_dictionary(name: str) -> None:
+    with pytest.raises(RecipeError, match=f"'{name}' needs a pronouncing dictionary"):
+        Baseline(("word_rate", name))
+
+
+def test_a_dictionary_counts_in_the_fingerprint_only_where_it_is_used(dictionary: Path, tmp_path: Path) -> None:
+    assert Baseline(("word_rate",), dictionary).fingerprint() == Baseline(("word_rate",)).fingerprint()
+    before = Baseline(("n_phonemes",), dictionary).fingerprint()
+    assert json.loads(json.dumps(before)) == before
+    dictionary.write_text("alice AE L IH S\n")
+    assert Baseline(("n_phonemes",), dictionary).fingerprint() != before

