@@ -7,17 +7,14 @@ import hashlib
 import multiprocessing
 import os
 import random
-import resource
 import signal
-import sys
 import time
-import warnings
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import xxhash
+from child_processes import die_at, die_at_byte, finish, limit_files_to, start_child
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,35 +38,6 @@ def write(path: Path, content: bytes = WHOLE) -> None:
         for start in range(0, len(content), 100_000):
             stream.write(content[start : start + 100_000])
             stream.flush()
-
-
-def start_child(work: Callable[[], None]) -> multiprocessing.Process:
-    """Run `work` in a process that can be killed."""
-    with warnings.catch_warnings():
-        # Python 3.12 warns of threads that numpy's BLAS has started; the child uses none.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = multiprocessing.get_context("fork").Process(target=work)
-        child.start()
-    return child
-
-
-def finish(child: multiprocessing.Process) -> int | None:
-    child.join(timeout=30)
-    return child.exitcode
-
-
-def die_at(event: int) -> None:
-    """Kill this process at its nth opening, renaming or removing of a file."""
-    left = event
-
-    def count(name: str, _: tuple) -> None:
-        nonlocal left
-        if name in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link"):
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(count)
 
 
 # atomic_path
@@ -188,7 +156,7 @@ def test_a_full_disk_is_an_error_and_leaves_what_was_there(tmp_path):
     path.write_bytes(OLD)
 
     def fill() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+        limit_files_to(300_000)
         try:
             write(path)
         except OSError:
@@ -226,10 +194,7 @@ def test_a_kill_within_a_write_leaves_the_old(tmp_path):
     for _ in range(12):
 
         def work(byte: int = rng.randrange(1, len(WHOLE))) -> None:
-            # The system kills whoever writes past this byte.
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            resource.setrlimit(resource.RLIMIT_FSIZE, (byte, byte))
-            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            die_at_byte(byte)
             write(path)
 
         assert finish(start_child(work)) == -signal.SIGXFSZ

@@ -26,6 +26,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "*.model",
     "preprocessor_config.json",
+    "processor_config.json",
 )
 
 

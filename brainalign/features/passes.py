@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from brainalign.errors import DataError, RecipeError
 from brainalign.features.text import running_text
+from brainalign.features.tokens import tokenize
 from brainalign.features.windows import Reading, Window, cut_windows, match_tokens
 from brainalign.types import Stimulus
 
@@ -75,7 +76,7 @@ def tokenised(
     sentences = _sentences(stimulus) if needs_sentences or shuffle == "sentences" else None
     order = _order(len(stimulus.words), sentences, shuffle, seed)
     text, spans = running_text(stimulus.words.iloc[order], stimulus.language)
-    ids, token_spans, is_blank = model.tokenize(text)
+    ids, token_spans, is_blank = tokenize(model.tokenizer, text)
     if sentences is not None:
         # Numbered anew in the order in which they are read.
         sentences = np.cumsum(np.r_[0, np.diff(sentences[order]) != 0])

@@ -23,9 +23,9 @@ from brainalign.features.checkpoints import (
     quietly,
     read_config,
     read_weights,
-    where_to_read,
 )
 from brainalign.features.model_files import ModelFiles
+from brainalign.features.tokens import read_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -100,26 +100,6 @@ class Pretrained:
                     if part in outputs and number > 0
                 ]
         return names
-
-    def tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]], list[bool]]:
-        """Tokenise a text whole: the tokens' ids, their characters, and whether they are blanks only."""
-        encoded = self.tokenizer(
-            text,
-            add_special_tokens=False,
-            # A word such as "</s>" in a stimulus is text, not the end of it.
-            split_special_tokens=True,
-            return_offsets_mapping=True,
-            truncation=False,
-            verbose=False,
-        )
-        ids, spans = list(encoded["input_ids"]), list(encoded["offset_mapping"])
-        # Some tokenisers put a blank before the text whose offsets are the first character's: only its text tells.
-        blank_ids = {token for token in set(ids) if str(self.tokenizer.decode([token])).strip() == ""}
-        is_blank = [
-            token in blank_ids or text[start:stop].strip() == ""
-            for token, (start, stop) in zip(ids, spans, strict=True)
-        ]
-        return ids, spans, is_blank
 
     def states(
         self, windows: Sequence[Sequence[int]], outputs: Sequence[Output] = ("hidden",)
@@ -250,7 +230,7 @@ def load(
         config = read_config(files)
         if head == "causal_lm":
             _check_predicts(config, files.name)
-        tokenizer = _read_tokenizer(files)
+        tokenizer = read_tokenizer(files)
         model = (
             read_weights(files, config, head, numbers) if seed is None else draw_weights(config, seed, head, numbers)
         )
@@ -281,20 +261,6 @@ def load(
         # A decoder reads one token more than the text.
         max_tokens=None if limit is None else limit - len(before) - max(len(after), len(stacks) - 1),
     )
-
-
-def _read_tokenizer(files: ModelFiles) -> PreTrainedTokenizerFast:
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    # AutoTokenizer would read a GGUF file's header once more, which takes seconds, to find this same class.
-    tokenizer_class = AutoTokenizer if files.gguf is None else PreTrainedTokenizerFast
-    tokenizer = tokenizer_class.from_pretrained(files.folder, **where_to_read(files))
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise RecipeError(
-            f"Model '{files.name}': its tokeniser {type(tokenizer).__name__} gives no character offsets; "
-            "it needs a fast one (tokenizer.json)."
-        )
-    return tokenizer
 
 
 def _begin_of_text(tokenizer: PreTrainedTokenizerFast) -> tuple[tuple[int, ...], tuple[int, ...]]:

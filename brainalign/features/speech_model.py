@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Literal, get_args
@@ -13,7 +12,8 @@ import numpy as np
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.features.checkpoints import choose_device, choose_dtype
 from brainalign.features.model_files import ModelFiles, locate, short_name
-from brainalign.features.speech_network import INPUT_FILES, Layer, SpeechPlan, load, read_plan
+from brainalign.features.passes import named
+from brainalign.features.speech_network import Layer, SpeechPlan, load, read_plan
 from brainalign.features.speech_reading import (
     Items,
     Waveform,
@@ -24,7 +24,6 @@ from brainalign.features.speech_reading import (
     read_sound,
 )
 from brainalign.features.speech_windows import Pass, batches, causal_passes, chunk_passes, stops_before
-from brainalign.files import digest_of, sha256_of_file
 from brainalign.types import Block, Features, FeatureStream, Stimulus, StimulusPart
 
 __all__ = ["SpeechModel"]
@@ -153,8 +152,11 @@ class SpeechModel:
 
     @property
     def name(self) -> str:
-        """The model's short name, and whether it is untrained."""
-        return short_name(self.model) + ("" if self.seed is None else f" (untrained, seed {self.seed})")
+        """The model's short name, and whether it is untrained, or sees the future."""
+        remarks = [] if self.seed is None else [f"untrained, seed {self.seed}"]
+        if self.bidirectional:
+            remarks.append("sees what comes after")
+        return short_name(self.model) + (f" ({'; '.join(remarks)})" if remarks else "")
 
     @property
     def reads(self) -> tuple[StimulusPart, ...]:
@@ -174,10 +176,11 @@ class SpeechModel:
         RecipeError, UnreachableError, ChecksumError
             If the model cannot be had.
         """
+        files = locate(self.model)
         return {
             "kind": "speech_model",
-            "model": self.model,
-            "digest": _digest(locate(self.model)),
+            "weights": files.weights_digest(),
+            "preparation": files.tokenizer_digest(),
             "layers": self.layers if isinstance(self.layers, str) else list(self.layers),
             "samples": self.samples,
             "context_s": self.context_s,
@@ -223,7 +226,7 @@ class SpeechModel:
         layers = self._choose_layers(plan)
         self._check_context(plan)
 
-        with _named(stimulus):
+        with named(stimulus):
             sound = read_sound(stimulus, plan.rate_hz)
             items = place_words(stimulus, sound) if self.samples == "words" else place_steps(self.step_s, sound)
             passes = self._plan_passes(items, sound, plan)
@@ -290,22 +293,20 @@ class SpeechModel:
     ) -> Iterator[Block]:
         with_text = any(layer.stack == "decoder" for layer in layers)
         device = choose_device(self.device)
-        network = load(files, _digest(files), self.seed, device, self.dtype, with_text)
-        with _named(stimulus):
+        network = load(files, files.digest(), self.seed, device, self.dtype, with_text)
+        with named(stimulus):
             text = prepare_text(network, stimulus, items.onset_s * sound.rate_hz) if with_text else None
             for batch in batches(passes, int(self.batch_s * sound.rate_hz), network.plan.n_most):
                 yield read_batch(network, batch, sound, items, layers, text)
 
     def _describe(self, plan: SpeechPlan, layers: Sequence[Layer], items: Items, n_passes: int) -> dict[str, Any]:
         return {
-            "model": self.model,
             "architecture": plan.config.model_type,
             "seed": self.seed,
             "dtype": self.dtype,
             "samples": self.samples,
             "step_s": self.step_s if self.samples == "frames" else None,
-            "causal": not self.bidirectional,
-            "sees_future": self.bidirectional,
+            "sees_future": "yes: sound after it" if self.bidirectional else "no",
             "future_s": [self.context_s / 3, self.context_s] if self.bidirectional else [0.0, 0.0],
             "context_s": self.context_s,
             "pooling": "mean",
@@ -319,18 +320,3 @@ class SpeechModel:
             if plan.final_norm
             else "the last block's output; there is no final norm",
         }
-
-
-def _digest(files: ModelFiles) -> str:
-    """Of a model's files, and of those that say how it is given sound."""
-    paths = [files.folder / name for name in INPUT_FILES]
-    return digest_of({"model": files.digest()} | {path.name: sha256_of_file(path) for path in paths if path.is_file()})
-
-
-@contextmanager
-def _named(stimulus: Stimulus) -> Iterator[None]:
-    """Put the stimulus's name before a DataError's message."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"stimulus '{stimulus.id}': {error}") from error

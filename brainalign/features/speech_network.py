@@ -22,6 +22,7 @@ from brainalign.features.checkpoints import (
 )
 from brainalign.features.model_files import ModelFiles
 from brainalign.features.speech_windows import FrameGrid
+from brainalign.features.tokens import read_tokenizer
 from brainalign.types import Floats
 
 if TYPE_CHECKING:
@@ -261,21 +262,6 @@ class SpeechNetwork:
             raise RecipeError(f"The model's tokeniser has no token '{unknown[0]}', with which a text in it starts.")
         return [int(self.plan.config.decoder_start_token_id), *(known[token] for token in tokens)]
 
-    def tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]], list[bool]]:
-        """Tokenise a text: the tokens' ids, their characters, and whether they are blanks only."""
-        assert self.tokenizer is not None
-        encoded = self.tokenizer(
-            text,
-            add_special_tokens=False,
-            # A word such as "<|en|>" in a stimulus is text.
-            split_special_tokens=True,
-            return_offsets_mapping=True,
-            truncation=False,
-            verbose=False,
-        )
-        spans = [(int(start), int(stop)) for start, stop in encoded["offset_mapping"]]
-        return list(encoded["input_ids"]), spans, [text[start:stop].strip() == "" for start, stop in spans]
-
 
 @contextmanager
 def _recorded(stack: Any, layers: Collection[int]) -> Iterator[dict[int, torch.Tensor]]:
@@ -344,12 +330,9 @@ def load(files: ModelFiles, digest: str, seed: int | None, device: str, dtype: s
 
 
 def _read_tokenizer(files: ModelFiles) -> PreTrainedTokenizerFast:
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    wanted = "its decoder layers need a fast tokeniser (tokenizer.json); choose layers='encoder' or add it"
     if not any((files.folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer_config.json")):
-        raise RecipeError(f"Model '{files.name}' has no tokeniser in {files.folder}: {wanted}.")
-    tokenizer = AutoTokenizer.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False)
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise RecipeError(f"Model '{files.name}': {type(tokenizer).__name__} gives no character offsets; {wanted}.")
-    return tokenizer
+        raise RecipeError(
+            f"Model '{files.name}' has no tokeniser in {files.folder}: its decoder layers need a fast one "
+            "(tokenizer.json); choose layers='encoder' or add it."
+        )
+    return read_tokenizer(files)

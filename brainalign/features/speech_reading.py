@@ -17,6 +17,7 @@ from brainalign.errors import DataError
 from brainalign.features.speech_network import Layer, SpeechNetwork
 from brainalign.features.speech_windows import FrameGrid, Pass, cut, resample
 from brainalign.features.text import WRITTEN_WITHOUT_BLANKS, running_text
+from brainalign.features.tokens import tokenize
 from brainalign.features.windows import match_tokens
 from brainalign.types import Block, Floats, Stimulus
 
@@ -185,7 +186,8 @@ class RunningWords:
         text, spans = running_text(self.words.iloc[first:stop], self.language)
         # Whisper was trained on texts that begin with a blank, where the language has blanks.
         blank = "" if self.language in WRITTEN_WITHOUT_BLANKS else " "
-        ids, token_spans, is_blank = self.network.tokenize(blank + text)
+        assert self.network.tokenizer is not None
+        ids, token_spans, is_blank = tokenize(self.network.tokenizer, blank + text)
         spans = [(begin + len(blank), end + len(blank)) for begin, end in spans]
         return ids, match_tokens(spans, token_spans, is_blank, blank + text)
 

