@@ -373,9 +373,15 @@ def test_a_read_only_store_can_be_listed_and_not_pruned(open_store):
     assert len(list(entries(open_store))) == 5
 
 
-def test_a_store_that_may_not_be_looked_into_is_an_error_that_names_it(open_store):
+@pytest.mark.parametrize("hidden", ["store", "key", "record"])
+def test_what_may_not_be_looked_into_is_an_error_that_names_it(open_store, hidden):
     open_store.put(KEY, arrays_of(), FACTS)
-    open_store.folder.chmod(0o000)
+    place = place_of(open_store.root, KEY)
+    path, named = {
+        "store": (open_store.folder, open_store.folder),
+        "key": (place, place),
+        "record": (place / "record.json", place),
+    }[hidden]
+    path.chmod(0o000)
     message = answer_of(lambda: refusal(lambda: list(entries(open_store))), as_another=True)
-    assert str(open_store.folder) in message
-    assert "Permission denied" in message
+    assert message.startswith(f"Cannot read the stored results at {named}: Permission denied")

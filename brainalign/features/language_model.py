@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.features.checkpoints import DTYPES, choose_device
 from brainalign.features.model_files import locate, short_name
+from brainalign.features.model_stage import ModelStage
 from brainalign.features.passes import (
     Shuffle,
     TokenisedText,
@@ -25,6 +26,7 @@ from brainalign.features.passes import (
 )
 from brainalign.features.pretrained import Output, Pretrained, load
 from brainalign.features.windows import Context, Reading, Unit, Window
+from brainalign.features.word_information import Measure, word_information
 from brainalign.types import Block, Features, FeatureStream, Floats, Stimulus, StimulusPart
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ CODE_VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)
-class LanguageModel:
+class LanguageModel(ModelStage):
     """Extract the activations of a language model at each word of a stimulus.
 
     The text is tokenised once, whole. From a **causal** model (GPT-2, Llama, Mamba ...) one pass over a window gives
@@ -127,13 +129,7 @@ class LanguageModel:
     memory_limit: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.layers, str):
-            # From a recipe they come as a list.
-            object.__setattr__(self, "layers", tuple(self.layers))
-            if not self.layers or len(set(self.layers)) < len(self.layers):
-                raise RecipeError(f"layers: name at least one, each once, not {list(self.layers)}.")
-        elif self.layers != "all":
-            raise RecipeError(f"layers: 'all' or a list of numbers, not '{self.layers}'.")
+        self._take_layers(("all",))
         object.__setattr__(self, "outputs", (self.outputs,) if isinstance(self.outputs, str) else tuple(self.outputs))
         if not self.outputs:
             raise RecipeError(f"outputs: name at least one of {', '.join(get_args(Output))}.")
@@ -153,20 +149,6 @@ class LanguageModel:
             raise RecipeError("exact and bidirectional: a pass that ends with each word shows nothing after it.")
         if self.context == "sentence" and self.shuffle == "words":
             raise RecipeError("context: sentences are no more where their words are shuffled; shuffle: sentences.")
-
-    # Written out because True == 1 and False == 0 in Python, which here are different models; their repr differs.
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, LanguageModel) and repr(self) == repr(other)
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
-
-    @property
-    def seed(self) -> int | None:
-        """The seed of an untrained model's weights; None for a trained one."""
-        if isinstance(self.untrained, bool):
-            return 0 if self.untrained else None
-        return int(self.untrained)
 
     @property
     def name(self) -> str:
@@ -234,10 +216,8 @@ class LanguageModel:
             raise RecipeError(f"Model '{self.model}' reads from left to right only: leave `bidirectional` out.")
         numbers, names, width = self._choose_layers(model)
         with named(stimulus):
-            text = tokenised(
-                model, stimulus, self.shuffle, self.shuffle_seed, needs_sentences=self.context == "sentence"
-            )
-            reading = self.reading(model)
+            text = self._tokenised(model, stimulus)
+            reading = self._reading(model)
             windows = text.windows(reading)
         return FeatureStream(
             name=self.name,
@@ -274,17 +254,33 @@ class LanguageModel:
 
         See `Surprisal`, which is the same as a feature space. NaN for a first word that nothing comes before.
         """
-        from brainalign.features.surprisal import word_information
-
-        return word_information(self, stimulus)["surprisal"]
+        return self.information(stimulus)["surprisal"]
 
     def entropy(self, stimulus: Stimulus) -> Floats:
         """How open it is what token comes where each word begins, in bits, shape (word,); see `surprisal`."""
-        from brainalign.features.surprisal import word_information
+        return self.information(stimulus)["entropy"]
 
-        return word_information(self, stimulus)["entropy"]
+    def information(self, stimulus: Stimulus, boundary_correction: bool = False) -> dict[Measure, Floats]:
+        """Surprisal and entropy at once, in bits, (word,) each; for the correction see `Surprisal`.
 
-    def reading(self, model: Pretrained) -> Reading:
+        Raises
+        ------
+        RecipeError
+            If the model is not causal; or with `boundary_correction`, if its tokens carry no blanks.
+        DataError
+            If a word has no token, or is longer than the model can read.
+        """
+        files = locate(self.model)
+        model = load(files, files.digest(), self.seed, choose_device(self.device), self.dtype, "causal_lm")
+        with named(stimulus):
+            text = self._tokenised(model, stimulus)
+            windows = text.windows(self._reading(model))
+            return word_information(model, text, windows, self.memory_limit, boundary_correction)
+
+    def _tokenised(self, model: Pretrained, stimulus: Stimulus) -> TokenisedText:
+        return tokenised(model, stimulus, self.shuffle, self.shuffle_seed, needs_sentences=self.context == "sentence")
+
+    def _reading(self, model: Pretrained) -> Reading:
         """How a text is cut into windows for this model."""
         limit = model.max_tokens
         alone = self.exact or not (model.causal or self.bidirectional)

@@ -228,6 +228,7 @@ def load(
     numbers = choose_dtype(dtype)
     with quietly(), explained(files):
         config = read_config(files)
+        _check_reads_text(config, files.name)
         if head == "causal_lm":
             _check_predicts(config, files.name)
         tokenizer = read_tokenizer(files)
@@ -237,11 +238,6 @@ def load(
     # The checker does not see through the decorator of this method.
     model.to(torch.device(device))  # pyrefly: ignore[bad-argument-type]
     model.eval()
-    if model.main_input_name != "input_ids":
-        raise RecipeError(
-            f"Model '{files.name}' ({config.model_type}) reads {model.main_input_name}, not text; "
-            "for sound take `kind: speech_model`."
-        )
     stacks = _stacks(model, files.name)
     causal = len(stacks) == 1 and not _reads_both_sides_by_name(config) and _is_causal(model)
     if head == "causal_lm" and not causal:
@@ -274,6 +270,18 @@ def _frame(tokenizer: PreTrainedTokenizerFast) -> tuple[tuple[int, ...], tuple[i
     framed = list(tokenizer("a")["input_ids"])
     n_before = next((i for i in range(len(framed)) if framed[i : i + len(plain)] == plain), 0)
     return tuple(framed[:n_before]), tuple(framed[n_before + len(plain) :])
+
+
+def _check_reads_text(config: PreTrainedConfig, name: str) -> None:
+    from transformers import MODEL_MAPPING
+
+    # Some configurations stand for several classes, of which the first is the plain model.
+    kinds = MODEL_MAPPING.get(type(config), None)
+    reads = getattr(kinds[0] if isinstance(kinds, tuple) else kinds, "main_input_name", "input_ids")
+    if reads != "input_ids":
+        raise RecipeError(
+            f"Model '{name}' ({config.model_type}) reads {reads}, not text; for sound take `kind: speech_model`."
+        )
 
 
 def _check_predicts(config: PreTrainedConfig, name: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.features.checkpoints import choose_device, choose_dtype
 from brainalign.features.model_files import ModelFiles, locate, short_name
+from brainalign.features.model_stage import ModelStage
 from brainalign.features.passes import named
 from brainalign.features.speech_network import Layer, SpeechPlan, load, read_plan
 from brainalign.features.speech_reading import (
@@ -36,7 +37,7 @@ CODE_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class SpeechModel:
+class SpeechModel(ModelStage):
     """Extract a speech model's hidden states at each word, or at each step of a clock, from the sound of a stimulus.
 
     The encoders of these models look both ways, so what a vector knows of is decided by what sound they are given. By
@@ -118,15 +119,7 @@ class SpeechModel:
     batch_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.layers, str):
-            # From a recipe they come as a list.
-            object.__setattr__(self, "layers", tuple(self.layers))
-            if not self.layers or len(set(self.layers)) < len(self.layers):
-                raise RecipeError(f"layers: name at least one, each once, not {list(self.layers)}.")
-        elif self.layers not in get_args(Stacks):
-            raise RecipeError(
-                f"layers: {', '.join(get_args(Stacks))}, or a list of numbers and names, not '{self.layers}'."
-            )
+        self._take_layers(get_args(Stacks))
         if self.samples not in get_args(Samples):
             raise RecipeError(f"Unknown samples '{self.samples}'. {nearest(str(self.samples), get_args(Samples))}")
         for name, seconds in (("context_s", self.context_s), ("step_s", self.step_s), ("batch_s", self.batch_s)):
@@ -135,20 +128,6 @@ class SpeechModel:
         longest_s = self.context_s / 3 if self.bidirectional else self.context_s
         if self.samples == "frames" and self.step_s > longest_s:
             raise RecipeError(f"step_s: at most {longest_s:g} s with this context_s, not {self.step_s:g} s.")
-
-    # Written out because True == 1 and False == 0 in Python, which here are different models; their repr differs.
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SpeechModel) and repr(self) == repr(other)
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
-
-    @property
-    def seed(self) -> int | None:
-        """The seed of an untrained model's weights; None for a trained one."""
-        if isinstance(self.untrained, bool):
-            return 0 if self.untrained else None
-        return int(self.untrained)
 
     @property
     def name(self) -> str:

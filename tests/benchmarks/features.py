@@ -158,7 +158,7 @@ def bare(model: str, n_words: int, rounds: int) -> Iterator[Row]:
         stimulus, loaded = _story(n), _load(model)
         lm = ba.LanguageModel(model, context=context)  # type: ignore[arg-type]
         text = tokenised(loaded, stimulus)
-        windows = text.windows(lm.reading(loaded))
+        windows = text.windows(lm._reading(loaded))
         n_tokens = tokens_per_pass(loaded, [768] * 13, None)
         inputs = [[[*loaded.before, *text.of(window)] for window in batch] for batch in batches(windows, n_tokens)]
         timed = alternate({"ours": partial(lm.extract, stimulus), "bare": partial(_forward, loaded, inputs)}, rounds)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import speech_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import stimulus_of
@@ -570,6 +571,22 @@ def test_fingerprints_change_with_weights_tokeniser_and_configuration(
 
 def extract(folder: Path) -> Features:
     return LanguageModel(str(folder)).extract(make_stimulus(["so", "long"]))
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "whisper"])
+def test_a_model_that_reads_sound_is_refused_and_sent_where_it_belongs(kind: str, tmp_path: Path) -> None:
+    speech_files.save_model(kind, tmp_path)
+    with pytest.raises(RecipeError, match=rf"{kind}\) reads input_\w+, not text; for sound take `kind: speech_model`"):
+        extract(tmp_path)
+
+
+def test_a_model_that_gives_no_hidden_states_is_refused_by_name(
+    tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrained.load.cache_clear()
+    monkeypatch.setattr(pretrained, "_hidden_states", lambda output: ((),))
+    with pytest.raises(RecipeError, match=r"tiny-gpt2' \(gpt2\) gives no hidden states"):
+        extract(tiny_gpt2)
 
 
 def test_missing_weights_are_an_error_not_random_numbers(tiny_gpt2: Path, tmp_path: Path) -> None:
