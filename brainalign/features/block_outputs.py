@@ -1,10 +1,12 @@
-"""What the attention and the feed-forward network of each block of a transformer give, before they are added up."""
+"""What the attention and the feed-forward network of each block of a transformer give: the outputs of their last
+products, before any norm, scale or residual.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from brainalign.errors import RecipeError
 
@@ -15,18 +17,31 @@ __all__ = ["BlockOutput", "blocks_of", "recorded"]
 
 BlockOutput = Literal["attention", "mlp"]
 
-# Where families keep the two in a block, the first that is there: BERT's keep their residual sum apart from the
-# product that is meant; T5's layers are numbered; OPT's and BART's feed-forward networks are bare products.
+# Where families keep the two in a block, the first that is there. Where a module also adds what it was given (BERT's,
+# Bloom's, MPT's ...), its last product is named instead; T5's layers are numbered.
 PLACES: dict[BlockOutput, tuple[str, ...]] = {
     "attention": (
         "attention.output.dense",
+        "attention.attn.o",
         "layer.0.SelfAttention",
+        "self_attention.dense",
+        "attn.out_proj",
         "self_attn",
         "attn",
         "self_attention",
         "attention",
     ),
-    "mlp": ("output.dense", "layer.2.DenseReluDense", "layer.1.DenseReluDense", "mlp", "ffn", "feed_forward", "fc2"),
+    "mlp": (
+        "output.dense",
+        "layer.2.DenseReluDense",
+        "layer.1.DenseReluDense",
+        "mlp.dense_4h_to_h",
+        "ffn.down_proj",
+        "mlp",
+        "ffn",
+        "feed_forward",
+        "fc2",
+    ),
 }
 
 
@@ -58,14 +73,19 @@ def recorded(blocks: Sequence[torch.nn.Module], which: BlockOutput, model: str) 
     Raises
     ------
     RecipeError
-        If the blocks of this family have no such part.
+        If the blocks of this family cannot be told, or have no such part.
     """
+    if not blocks:
+        raise RecipeError(
+            f"Model '{model}': its blocks cannot be told from its modules; leave {which} out of `outputs`."
+        )
     outputs: dict[int, torch.Tensor] = {}
 
     def keep(number: int):
         def hook(module: torch.nn.Module, given: object, output: object) -> None:
-            # Attention gives its weights and its cache as well.
-            outputs[number] = output[0] if isinstance(output, tuple) else output  # type: ignore[assignment]
+            # Attention gives its weights and its cache as well. A copy, since some families go on adding in place.
+            given_out: Any = output[0] if isinstance(output, (tuple, list)) else output
+            outputs[number] = given_out.clone()
 
         return hook
 

@@ -9,8 +9,9 @@ import contextlib
 import importlib.util
 import io
 import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Hashable, Iterator
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from brainalign.errors import BrainalignError, DataError, MissingExtraError, RecipeError, nearest
 from brainalign.features.model_files import ModelFiles
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 __all__ = [
+    "LastLoaded",
     "choose_device",
     "choose_dtype",
     "draw_weights",
@@ -27,11 +29,47 @@ __all__ = [
     "quietly",
     "read_config",
     "read_weights",
+    "versions_of_readers",
     "where_to_read",
 ]
 
 Head = Literal["none", "causal_lm"]
 DTYPES = ("float32", "bfloat16", "float16")
+
+
+T = TypeVar("T")
+
+
+class LastLoaded(Generic[T]):
+    """Keeps what was loaded last, and lets go of it before the next is loaded, since two may not fit.
+
+    So a model is loaded once for all stimuli, while the stage itself stays a plain frozen value that can be compared
+    and sent to another process.
+
+    Examples
+    --------
+    >>> last = LastLoaded[str]()
+    >>> last.get("a", lambda: "model a"), last.get("a", lambda: "loaded again")
+    ('model a', 'model a')
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Hashable, T] | None = None
+
+    def peek(self, key: Hashable) -> T | None:
+        """What is kept under this key, if it is that which was loaded last."""
+        return self._kept[1] if self._kept is not None and self._kept[0] == key else None
+
+    def get(self, key: Hashable, load: Callable[[], T]) -> T:
+        """What is kept under this key, or else what `load` gives."""
+        if self._kept is None or self._kept[0] != key:
+            self._kept = None
+            self._kept = (key, load())
+        return self._kept[1]
+
+    def clear(self) -> None:
+        """Let go of it."""
+        self._kept = None
 
 
 def choose_device(device: str) -> str:
@@ -177,3 +215,9 @@ def quietly() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if has_bars:
             logging.enable_progress_bar()
+
+
+def versions_of_readers(files: ModelFiles) -> dict[str, str]:
+    """The versions of the packages that decide what a model's files give, for fingerprints: 5.23, not 5.23.1."""
+    packages = ("transformers",) if files.gguf is None else ("transformers", "gguf")
+    return {package: ".".join(version(package).split(".")[:2]) for package in packages}

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainalign.errors import DataError, RecipeError, nearest
-from brainalign.features.checkpoints import DTYPES, choose_device
+from brainalign.errors import DataError, DataWarning, RecipeError, nearest
+from brainalign.features.checkpoints import DTYPES, choose_device, versions_of_readers
+from brainalign.features.loading import load
 from brainalign.features.model_files import locate, short_name
 from brainalign.features.model_stage import ModelStage
 from brainalign.features.passes import (
     Shuffle,
     TokenisedText,
     batches,
+    chunks_of,
     context_tokens,
     fitting,
     named,
     tokenised,
     tokens_per_pass,
 )
-from brainalign.features.pretrained import Output, Pretrained, load
+from brainalign.features.pretrained import Output, Pretrained
 from brainalign.features.windows import Context, Reading, Unit, Window
 from brainalign.features.word_information import Measure, word_information
 from brainalign.types import Block, Features, FeatureStream, Floats, Stimulus, StimulusPart
@@ -40,7 +42,7 @@ __all__ = ["LanguageModel", "Pooling"]
 Pooling = Literal["mean", "last", "first", "sum"]
 
 # Raised whenever the same settings and weights would give other values.
-CODE_VERSION = 3
+CODE_VERSION = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,8 @@ class LanguageModel(ModelStage):
         A number C: each word sees at least so many tokens or words before it and fewer than twice as many (windows of
         2 C that advance by C), less only at the start of the stimulus; never a word of another stimulus. "full": all
         that came before, as far as the model can read it at once; in longer texts at least half as far. "sentence":
-        its own sentence up to the word. "none": the word alone.
+        its own sentence up to the word. "none": the word alone. What a model cannot read at once is cut (C tokens to
+        three quarters of that); the metadata say so.
     context_unit : {"tokens", "words"}
         Of a `context` that is a number.
     exact : bool
@@ -75,8 +78,9 @@ class LanguageModel(ModelStage):
     pooling : {"mean", "last", "first", "sum"}
         How the vectors of a word's tokens become the word's.
     outputs : tuple of {"hidden", "attention", "mlp", "static"}
-        Hidden states; what the attention and the feed-forward network of each block add to them (layers "layer k
-        attention", "layer k mlp"); the embedding of the tokens without their position ("static").
+        Hidden states; what the last products of the attention and of the feed-forward network of each block give,
+        before any norm, scale or residual (layers "layer k attention", "layer k mlp"); the rows of the embedding
+        matrix, without position or scale ("static").
     untrained : bool or int
         True for random weights of the same configuration, drawn with seed 0; an int draws with that seed, so that 0
         is the same as True, and not as False.
@@ -91,7 +95,10 @@ class LanguageModel(ModelStage):
         "auto" takes a GPU where torch sees one; or a name that torch knows. Does not change the values but for
         rounding.
     memory_limit : float, optional
-        Bytes that one pass may take besides the model; by default half of what is free. Does not change the values.
+        Bytes that one pass may take besides the model; by default half of what is free. One window is read at once at
+        least, or a chunk of it where the model can go on from its keys and values (in float32, hidden states only),
+        which themselves are not counted. Does not change the values but for rounding, which in half precision is not
+        small for mixtures of experts.
 
     Raises
     ------
@@ -142,8 +149,12 @@ class LanguageModel(ModelStage):
             _check_known(setting, getattr(self, setting), known)
         for output in self.outputs:
             _check_known("outputs", output, get_args(Output))
+        if len(set(self.outputs)) < len(self.outputs):
+            raise RecipeError(f"outputs: each once, not {list(self.outputs)}.")
         if self.memory_limit is not None and self.memory_limit <= 0:
             raise RecipeError(f"memory_limit: a positive number of bytes, not {self.memory_limit:g}.")
+        if isinstance(self.context, np.integer):
+            object.__setattr__(self, "context", int(self.context))
         _check_context(self.context, self.exact)
         if self.exact and self.bidirectional:
             raise RecipeError("exact and bidirectional: a pass that ends with each word shows nothing after it.")
@@ -152,7 +163,7 @@ class LanguageModel(ModelStage):
 
     @property
     def name(self) -> str:
-        """The model's short name, and what sets it apart: untrained, shuffled, seeing the future, another context."""
+        """The model's short name, and in brackets what is not as it is by default."""
         remarks = [] if self.seed is None else [f"untrained, seed {self.seed}"]
         if self.shuffle != "none":
             remarks.append(f"{self.shuffle} shuffled, seed {self.shuffle_seed}")
@@ -161,6 +172,9 @@ class LanguageModel(ModelStage):
         if self.context != LanguageModel.context or self.exact or self.context_unit != "tokens":
             unit = f" {self.context_unit}" if isinstance(self.context, int) else ""
             remarks.append(f"context {self.context}{unit}{' exactly' if self.exact else ''}")
+        remarks += [self.pooling] if self.pooling != "mean" else []
+        remarks += [", ".join(self.outputs)] if self.outputs != ("hidden",) else []
+        remarks += [self.dtype] if self.dtype != "float32" else []
         return short_name(self.model) + (f" ({'; '.join(remarks)})" if remarks else "")
 
     def fingerprint(self) -> dict[str, Any]:
@@ -177,13 +191,18 @@ class LanguageModel(ModelStage):
             "weights": files.weights_digest(),
             "tokenizer": files.tokenizer_digest(),
             "layers": self.layers if isinstance(self.layers, str) else list(self.layers),
-            "context": [self.context, self.context_unit, self.exact, self.bidirectional],
+            "context": [
+                self.context,
+                self.context_unit if isinstance(self.context, int) else None,
+                self.exact,
+                self.bidirectional,
+            ],
             "pooling": self.pooling,
-            "outputs": list(self.outputs),
+            "outputs": sorted(self.outputs),
             "seed": self.seed,
             "shuffle": [self.shuffle, self.shuffle_seed if self.shuffle != "none" else None],
             "dtype": self.dtype,
-            "transformers": version("transformers").partition(".")[0],
+            "versions": versions_of_readers(files),
             "code": CODE_VERSION,
         }
 
@@ -211,7 +230,7 @@ class LanguageModel(ModelStage):
             If the model cannot be had.
         """
         files = locate(self.model)
-        model = load(files, files.digest(), self.seed, choose_device(self.device), self.dtype)
+        model = load(files, self.seed, choose_device(self.device), self.dtype)
         if self.bidirectional and model.causal:
             raise RecipeError(f"Model '{self.model}' reads from left to right only: leave `bidirectional` out.")
         numbers, names, width = self._choose_layers(model)
@@ -219,6 +238,9 @@ class LanguageModel(ModelStage):
             text = self._tokenised(model, stimulus)
             reading = self._reading(model)
             windows = text.windows(reading)
+            seen = context_tokens(windows, text)
+            wanted = context_tokens(text.windows(replace(reading, limit=None, alone=True)), text)
+        self._warn_of_first_places(model, stimulus, seen)
         return FeatureStream(
             name=self.name,
             layers=tuple(names),
@@ -230,13 +252,11 @@ class LanguageModel(ModelStage):
                 "seed": self.seed,
                 "causal": model.causal,
                 "sees_future": self._sees_future(model),
-                "context": reading.context,
-                "context_requested": self.context,
+                "context": self.context,
                 "context_unit": self.context_unit,
                 "context_is_exact": reading.alone,
-                "context_limited_by_model": reading.context != self.context
-                or windows != text.windows(replace(reading, limit=None)),
-                "context_tokens": context_tokens(windows, text),
+                "context_limited_by_model": bool((seen < wanted).any()),
+                "context_tokens": seen.tolist(),
                 "shuffled": self.shuffle,
                 "pooling": self.pooling,
                 "dtype": self.dtype,
@@ -245,7 +265,7 @@ class LanguageModel(ModelStage):
                 "n_tokens_read": sum(map(len, windows)),
                 "layer_index": numbers,
                 "last_layer": len(model.layers(self.outputs)) - 1,
-                "last_layer_is": "the model's last hidden state, after the final norm in most causal models",
+                "last_layer_is": "; ".join(f"{stack.prefix}{stack.last_layer_is}" for stack in model.stacks),
             },
         )
 
@@ -271,7 +291,7 @@ class LanguageModel(ModelStage):
             If a word has no token, or is longer than the model can read.
         """
         files = locate(self.model)
-        model = load(files, files.digest(), self.seed, choose_device(self.device), self.dtype, "causal_lm")
+        model = load(files, self.seed, choose_device(self.device), self.dtype, "causal_lm")
         with named(stimulus):
             text = self._tokenised(model, stimulus)
             windows = text.windows(self._reading(model))
@@ -284,10 +304,18 @@ class LanguageModel(ModelStage):
         """How a text is cut into windows for this model."""
         limit = model.max_tokens
         alone = self.exact or not (model.causal or self.bidirectional)
-        context = self.context
-        if isinstance(context, int) and self.context_unit == "tokens" and limit is not None and not alone:
-            context = min(context, limit // (3 if self.bidirectional else 2))
-        return Reading(context, self.context_unit, limit, alone, self.bidirectional)
+        return Reading(self.context, self.context_unit, limit, alone, self.bidirectional)
+
+    def _warn_of_first_places(self, model: Pretrained, stimulus: Stimulus, seen: NDArray[np.intp]) -> None:
+        """Causal models treat whatever comes first as a mark of the beginning: its activations are not a word's."""
+        n_first = int((seen == 0).sum())
+        if model.causal and not model.before and n_first:
+            warnings.warn(
+                f"stimulus '{stimulus.id}': the model has no token that begins a text, so that {n_first} of "
+                f"{len(seen)} words stand first in a pass, where models behave otherwise than at words.",
+                DataWarning,
+                stacklevel=3,
+            )
 
     def _sees_future(self, model: Pretrained) -> str:
         if self.shuffle != "none":
@@ -327,26 +355,10 @@ class LanguageModel(ModelStage):
     def _passes(self, model: Pretrained, text: TokenisedText, batch: list[Window], n_tokens: int) -> Iterator[Pass]:
         """The states of a batch of windows; of windows too long for one pass, chunk by chunk."""
         if len(batch[0]) > n_tokens and model.resumes and self.outputs == ("hidden",):
-            return _chunked(model, text, batch[0], n_tokens)
+            chunks = chunks_of(batch[0], text, n_tokens)
+            states = model.resumed_states([text.of(chunk) for chunk in chunks])
+            return (([chunk], state) for chunk, state in zip(chunks, states, strict=True))
         return fitting(lambda part: model.states([text.of(window) for window in part], self.outputs), batch)
-
-
-def _chunked(model: Pretrained, text: TokenisedText, window: Window, n_tokens: int) -> Iterator[Pass]:
-    """Read a window that is too long for one pass chunk by chunk, each beginning with a word."""
-    first = np.array([tokens[0] for tokens in text.tokens_of_words])
-    stop = np.array([tokens[-1] + 1 for tokens in text.tokens_of_words])
-    chunks: list[Window] = []
-    start, word = window.start, window.first_word
-    while start < window.stop:
-        # The last word border within reach, or the next one; a token that two words share is not one.
-        borders = first[(first > start) & (first < window.stop) & (np.r_[0, stop[:-1]] <= first)]
-        borders = np.r_[borders, window.stop]
-        end = int(borders[max(np.searchsorted(borders, start + n_tokens, side="right") - 1, 0)])
-        stop_word = max(word, min(int(np.searchsorted(stop, end, side="right")), window.stop_word))
-        chunks.append(Window(start, end, word, stop_word))
-        start, word = end, stop_word
-    states = model.resumed_states([text.of(chunk) for chunk in chunks])
-    yield from (([chunk], state) for chunk, state in zip(chunks, states, strict=True))
 
 
 def _pool_layers(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
 
 from brainalign.errors import RecipeError
 
@@ -46,6 +49,10 @@ class ModelStage:
                 known = " or ".join(f"'{word}'" for word in words)
                 raise RecipeError(f"layers: {known} or a list of numbers, not '{self.layers}'.")
             return
-        object.__setattr__(self, "layers", tuple(self.layers))
+        layers = tuple(self.layers) if isinstance(self.layers, Sequence) else ()
+        # A boolean is an int in Python, and no layer.
+        if any(isinstance(layer, bool) or not isinstance(layer, (int, str, np.integer)) for layer in layers):
+            raise RecipeError(f"layers: whole numbers, not {list(layers)}.")
+        object.__setattr__(self, "layers", tuple(int(n) if isinstance(n, np.integer) else n for n in layers))
         if not self.layers or len(set(self.layers)) < len(self.layers):
             raise RecipeError(f"layers: name at least one, each once, not {list(self.layers)}.")

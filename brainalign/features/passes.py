@@ -9,18 +9,29 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from brainalign.errors import DataError, RecipeError
 from brainalign.features.text import running_text
-from brainalign.features.tokens import tokenize
+from brainalign.features.tokens import tokenize_words
 from brainalign.features.windows import Reading, Window, cut_windows, match_tokens
 from brainalign.types import Stimulus
 
 if TYPE_CHECKING:
     from brainalign.features.pretrained import Pretrained
 
-__all__ = ["Shuffle", "TokenisedText", "batches", "context_tokens", "fitting", "named", "tokenised", "tokens_per_pass"]
+__all__ = [
+    "Shuffle",
+    "TokenisedText",
+    "batches",
+    "chunks_of",
+    "context_tokens",
+    "fitting",
+    "named",
+    "tokenised",
+    "tokens_per_pass",
+]
 
 Shuffle = Literal["none", "words", "sentences"]
 T = TypeVar("T")
@@ -56,7 +67,7 @@ class TokenisedText:
 
     def windows(self, reading: Reading) -> list[Window]:
         """The windows in which the text is read."""
-        return cut_windows(self.tokens_of_words, len(self.ids), reading, self.sentences)
+        return cut_windows(self.tokens_of_words, len(self.ids), reading, self.sentences, self.order.tolist())
 
     def of(self, window: Window) -> list[int]:
         """The tokens of a window."""
@@ -71,23 +82,29 @@ def tokenised(
     Raises
     ------
     DataError
-        If a word has no token, or sentences are needed and the words have none.
+        If a word has no token, or one that the model does not know, or sentences are needed and the words have none.
     """
     sentences = _sentences(stimulus) if needs_sentences or shuffle == "sentences" else None
     order = _order(len(stimulus.words), sentences, shuffle, seed)
     text, spans = running_text(stimulus.words.iloc[order], stimulus.language)
-    ids, token_spans, is_blank = tokenize(model.tokenizer, text)
+    tokens = tokenize_words(model.tokenizer, text, spans)
+    if max(tokens.ids, default=0) >= model.n_vocabulary:
+        raise DataError(
+            f"model '{model.name}': its tokeniser gives token {max(tokens.ids)}, and the model knows "
+            f"{model.n_vocabulary} tokens: the two do not belong together."
+        )
     if sentences is not None:
         # Numbered anew in the order in which they are read.
         sentences = np.cumsum(np.r_[0, np.diff(sentences[order]) != 0])
-    return TokenisedText(ids, match_tokens(spans, token_spans, is_blank, text), order, sentences)
+    matched = match_tokens(spans, tokens.spans, tokens.is_blank, text, order.tolist())
+    return TokenisedText(tokens.ids, matched, order, sentences)
 
 
 def _sentences(stimulus: Stimulus) -> NDArray[np.intp]:
     if "sentence" not in stimulus.words:
         raise DataError("the words have no column 'sentence', which this context or control needs.")
-    numbers = stimulus.words["sentence"].to_numpy(dtype=float, na_value=np.nan)
-    if not np.isfinite(numbers).all() or (np.diff(numbers) < 0).any():
+    numbers = pd.to_numeric(stimulus.words["sentence"], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    if not np.isfinite(numbers).all() or (np.diff(numbers) < 0).any() or (numbers % 1 != 0).any():
         raise DataError("the column 'sentence' must be whole numbers that never fall, one for each word.")
     return np.cumsum(np.r_[0, np.diff(numbers) != 0])
 
@@ -153,7 +170,13 @@ def fitting(read: Callable[[list[Window]], T], batch: list[Window]) -> Iterator[
         If not even one window fits.
     """
     try:
-        result = read(batch)
+        yield batch, read(batch)
+        return
+    except IndexError as error:
+        raise DataError(
+            f"the model cannot read {len(batch[0])} tokens at once, though its configuration says so; "
+            "choose a smaller context."
+        ) from error
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -162,11 +185,10 @@ def fitting(read: Callable[[list[Window]], T], batch: list[Window]) -> Iterator[
                 f"a pass over {len(batch[0])} tokens does not fit into memory; choose a smaller context, "
                 "dtype: bfloat16, or a machine with more."
             ) from error
-        middle = len(batch) // 2
-        yield from fitting(read, batch[:middle])
-        yield from fitting(read, batch[middle:])
-        return
-    yield batch, result
+    # Outside of the `except`, which would keep alive what the failed pass had made.
+    middle = len(batch) // 2
+    yield from fitting(read, batch[:middle])
+    yield from fitting(read, batch[middle:])
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -176,13 +198,36 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(text in str(error) for text in texts)
 
 
-def context_tokens(windows: Sequence[Window], text: TokenisedText) -> list[int]:
+def chunks_of(window: Window, text: TokenisedText, n_tokens: int) -> list[Window]:
+    """Cut a window into chunks of at most `n_tokens` (or one word) that end with a word each, to be read in turn.
+
+    Examples
+    --------
+    >>> text = TokenisedText(list(range(6)), [np.array([0, 1]), np.array([2]), np.array([3, 4, 5])], np.arange(3), None)
+    >>> [(c.start, c.stop, c.first_word, c.stop_word) for c in chunks_of(Window(0, 6, 1, 3), text, n_tokens=3)]
+    [(0, 3, 1, 2), (3, 6, 2, 3)]
+    """
+    stop = np.array([tokens[-1] + 1 for tokens in text.tokens_of_words])
+    borders = np.r_[stop[(stop > window.start) & (stop < window.stop)], window.stop]
+    chunks: list[Window] = []
+    start, word = window.start, window.first_word
+    while start < window.stop:
+        # The last word border within reach, or the next one.
+        reached = int(np.searchsorted(borders, start + n_tokens, side="right")) - 1
+        end = int(borders[max(reached, int(np.searchsorted(borders, start, side="right")))])
+        stop_word = max(word, min(int(np.searchsorted(stop, end, side="right")), window.stop_word))
+        chunks.append(Window(start, end, word, stop_word))
+        start, word = end, stop_word
+    return chunks
+
+
+def context_tokens(windows: Sequence[Window], text: TokenisedText) -> NDArray[np.intp]:
     """How many tokens each word of the stimulus sees before it."""
-    seen = np.empty(len(text.order), dtype=int)
+    seen = np.empty(len(text.order), dtype=np.intp)
     for window in windows:
         for word in range(window.first_word, window.stop_word):
             seen[text.order[word]] = text.tokens_of_words[word][0] - window.start
-    return seen.tolist()
+    return seen
 
 
 @contextmanager

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from brainalign.errors import DataError, RecipeError, nearest
-from brainalign.features.checkpoints import choose_device, choose_dtype
+from brainalign.features.checkpoints import choose_device, choose_dtype, versions_of_readers
 from brainalign.features.model_files import ModelFiles, locate, short_name
 from brainalign.features.model_stage import ModelStage
 from brainalign.features.passes import named
@@ -167,7 +166,7 @@ class SpeechModel(ModelStage):
             "step_s": self.step_s if self.samples == "frames" else None,
             "dtype": self.dtype,
             "seed": self.seed,
-            "transformers": version("transformers").partition(".")[0],
+            "versions": versions_of_readers(files),
             "code": CODE_VERSION,
         }
 
@@ -272,7 +271,7 @@ class SpeechModel(ModelStage):
     ) -> Iterator[Block]:
         with_text = any(layer.stack == "decoder" for layer in layers)
         device = choose_device(self.device)
-        network = load(files, files.digest(), self.seed, device, self.dtype, with_text)
+        network = load(files, self.seed, device, self.dtype, with_text)
         with named(stimulus):
             text = prepare_text(network, stimulus, items.onset_s * sound.rate_hz) if with_text else None
             for batch in batches(passes, int(self.batch_s * sound.rate_hz), network.plan.n_most):

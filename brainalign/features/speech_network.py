@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from brainalign.errors import RecipeError
 from brainalign.features.checkpoints import (
+    LastLoaded,
     choose_dtype,
     draw_weights,
     explained,
@@ -288,17 +288,16 @@ def _recorded(stack: Any, layers: Collection[int]) -> Iterator[dict[int, torch.T
             hook.remove()
 
 
-# As in `LanguageModel`: loaded once for all stimuli, and only one kept. The digest is there to load changed files anew.
-@lru_cache(maxsize=1)
-def load(files: ModelFiles, digest: str, seed: int | None, device: str, dtype: str, with_text: bool) -> SpeechNetwork:
-    """Load a speech model.
+_last = LastLoaded[SpeechNetwork]()
+
+
+def load(files: ModelFiles, seed: int | None, device: str, dtype: str, with_text: bool) -> SpeechNetwork:
+    """Load a speech model, unless it is the one that was loaded last.
 
     Parameters
     ----------
     files : ModelFiles
         Where it is.
-    digest : str
-        Of all its files.
     seed : int or None
         Of random weights in the same configuration; None for the trained ones.
     device, dtype : str
@@ -313,6 +312,12 @@ def load(files: ModelFiles, digest: str, seed: int | None, device: str, dtype: s
     DataError
         If its files are damaged, or lack weights.
     """
+    # The digest is there to load changed files anew.
+    key = (files, files.digest(), seed, device, dtype, with_text)
+    return _last.get(key, lambda: _load(files, seed, device, dtype, with_text))
+
+
+def _load(files: ModelFiles, seed: int | None, device: str, dtype: str, with_text: bool) -> SpeechNetwork:
     import torch
 
     plan = read_plan(files)

@@ -11,7 +11,7 @@ from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.features.language_model import LanguageModel
 from brainalign.features.windows import Context, Unit
 from brainalign.features.word_information import Measure
-from brainalign.types import Features, Stimulus, StimulusPart
+from brainalign.types import Features, Floats, Stimulus, StimulusPart
 
 __all__ = ["Surprisal"]
 
@@ -42,8 +42,8 @@ class Surprisal:
 
     Notes
     -----
-    A first word that nothing stands before, not even a beginning-of-text token, has no surprisal: `extract` refuses it
-    by name, and `LanguageModel.surprisal` gives NaN.
+    A word that nothing stands before in its context, not even a beginning-of-text token, has no surprisal: `extract`
+    refuses it by name, and `LanguageModel.surprisal` gives NaN.
 
     Examples
     --------
@@ -84,7 +84,7 @@ class Surprisal:
         """All that the values depend on besides the text."""
         shared = self._language_model().fingerprint()
         return {
-            **{key: shared[key] for key in ("weights", "tokenizer", "context", "seed", "dtype", "transformers")},
+            **{key: shared[key] for key in ("weights", "tokenizer", "context", "seed", "dtype", "versions")},
             "kind": "surprisal",
             "measures": list(self.measures),
             "boundary_correction": self.boundary_correction,
@@ -103,14 +103,10 @@ class Surprisal:
         """
         found = self._language_model().information(stimulus, self.boundary_correction)
         values = np.stack([found[measure] for measure in self.measures], axis=-1)
-        if not np.isfinite(values[0]).all():
-            raise DataError(
-                f"stimulus '{stimulus.id}': the model '{self.model}' has no token that begins a text, so that the "
-                "first word has no surprisal. Leave that word out, or choose another model."
-            )
+        _check_finite(values, stimulus, self.model)
         return Features(
             name=self.name,
-            layers=(self.name,),
+            layers=(" and ".join(self.measures),),
             values=values[None].astype(np.float32),
             onset_s=stimulus.words["onset"].to_numpy(dtype=float, copy=True),
             duration_s=stimulus.words["duration"].to_numpy(dtype=float, copy=True),
@@ -134,3 +130,17 @@ class Surprisal:
             device=self.device,
             memory_limit=self.memory_limit,
         )
+
+
+def _check_finite(values: Floats, stimulus: Stimulus, model: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad) == 0:
+        return
+    word = f"stimulus '{stimulus.id}': word {bad[0] + 1} ('{stimulus.words['text'].iloc[bad[0]]}')"
+    if np.isnan(values[bad[0]]).any():
+        raise DataError(
+            f"{word} and {len(bad) - 1} more have no surprisal: nothing comes before them in this context, and the "
+            f"model '{model}' has no token that begins a text.\nLeave such words out, or choose another model; where "
+            "all words are concerned, its numbers are not finite: try dtype: float32."
+        )
+    raise DataError(f"{word} is impossible for the model '{model}': its surprisal is infinite. Try dtype: float32.")

@@ -57,7 +57,11 @@ class Reading:
 
 
 def match_tokens(
-    words: Sequence[Span], tokens: Sequence[Span], is_blank: Sequence[bool], text: str
+    words: Sequence[Span],
+    tokens: Sequence[Span],
+    is_blank: Sequence[bool],
+    text: str,
+    numbers: Sequence[int] | None = None,
 ) -> list[NDArray[np.intp]]:
     """Find the tokens of each word: those whose characters overlap the word's.
 
@@ -72,6 +76,8 @@ def match_tokens(
         Whether each token is blanks only.
     text : str
         For the error's message.
+    numbers : sequence of int, optional
+        What to call each word in messages, from 0: its place in the stimulus, where words are read in another order.
 
     Returns
     -------
@@ -100,8 +106,8 @@ def match_tokens(
         if begin >= end:
             start, stop = words[position]
             raise DataError(
-                f"Word {position + 1} ({text[start:stop]!r}) has no token: the model's tokeniser drops it.\n"
-                f"It stands in '{text[max(0, start - 20) : stop + 20]}'. Leave the word out or write it otherwise."
+                f"Word {_number(position, numbers)} ({text[start:stop]!r}) has no token: the model's tokeniser drops "
+                f"it.\nIt stands in '{text[max(0, start - 20) : stop + 20]}'. Leave the word out or write it otherwise."
             )
     return [visible[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
@@ -111,13 +117,15 @@ def cut_windows(
     n_tokens: int,
     reading: Reading,
     sentences: NDArray[np.intp] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[Window]:
     """Cut a text into windows in which each word is read once, whole, with the context it is to have.
 
     Words share windows unless `reading` says "alone". With a context of C, windows are 2 C long and advance by C, so
     that each word sees C to 2 C - 1 before it; less only at the start of the text. Where a window would be longer than
-    the limit, it is as long as the limit and the context half of that (with both sides: a third of it on either side),
-    or what a long word leaves.
+    the limit, it is as long as the limit, and each word sees at least C, if that is a number of tokens up to three
+    quarters of the limit, or else half of the limit (with both sides: a third of it on either side), or what a long
+    word leaves.
 
     Parameters
     ----------
@@ -127,7 +135,9 @@ def cut_windows(
         Of the text.
     reading : Reading
     sentences : array (word,), optional
-        The number of each word's sentence; needed where the context is the sentence.
+        The number of each word's sentence, which never falls; needed where the context is the sentence.
+    numbers : sequence of int, optional
+        What to call each word in messages, from 0.
 
     Raises
     ------
@@ -146,10 +156,16 @@ def cut_windows(
         n_tokens=n_tokens,
         reading=reading,
         sentences=sentences,
+        numbers=numbers,
     )
     if reading.alone:
         return [layout.own_window(word) for word in range(len(tokens_of_words))]
     return list(layout.shared_windows())
+
+
+def _number(word: int, numbers: Sequence[int] | None) -> int:
+    """What messages call a word, from 1."""
+    return 1 + (word if numbers is None else numbers[word])
 
 
 @dataclass(frozen=True)
@@ -161,6 +177,7 @@ class _Layout:
     n_tokens: int
     reading: Reading
     sentences: NDArray[np.intp] | None
+    numbers: Sequence[int] | None
 
     def own_window(self, word: int) -> Window:
         stop, limit = int(self.stop[word]), self.reading.limit
@@ -184,7 +201,7 @@ class _Layout:
         reading, limit = self.reading, self.reading.limit
         start, kept, stop = self._context_start(word), self._stretch_stop(word), self._context_stop(word)
         if limit is not None and stop - start > limit:
-            share = limit // 3 if reading.both_sides else limit // 2
+            share = limit // 3 if reading.both_sides else self._share(limit)
             # At the start of what the word may see there is nothing before it to make room for; a long word needs more.
             start = max(start, int(self.first[word]) - share, int(self.stop[word]) - limit)
             whole, stop = stop, min(stop, start + limit)
@@ -192,6 +209,12 @@ class _Layout:
         if start > self.first[word]:
             raise self._too_long(word)
         return start, max(kept, int(self.stop[word])), stop
+
+    def _share(self, limit: int) -> int:
+        """How much each word sees of a window that is as long as the limit, at least."""
+        context = self.reading.context
+        in_tokens = isinstance(context, int) and self.reading.unit == "tokens"
+        return min(context, limit * 3 // 4) if in_tokens else limit // 2
 
     def _context_start(self, word: int) -> int:
         """The token with which the context of a word begins."""
@@ -241,7 +264,8 @@ class _Layout:
         return int(left), int(right) - 1
 
     def _too_long(self, word: int) -> DataError:
+        n_tokens = self.stop[word] - self.first[word]
         return DataError(
-            f"Word {word + 1} has {self.stop[word] - self.first[word]} tokens, more than the {self.reading.limit} that "
-            "the model can read at once. Is it one word? Leave it out, or write it otherwise."
+            f"Word {_number(word, self.numbers)} has {n_tokens} tokens, more than the {self.reading.limit} that the "
+            "model can read at once. Is it one word? Leave it out, or write it otherwise."
         )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainalign.errors import RecipeError
-from brainalign.features.passes import TokenisedText, batches, fitting, tokens_per_pass
+from brainalign.features.passes import TokenisedText, batches, chunks_of, fitting, tokens_per_pass
 from brainalign.features.pretrained import Pretrained
 from brainalign.features.windows import Window
 from brainalign.types import Floats
@@ -67,17 +67,22 @@ def _read(
     blanks: torch.Tensor | None,
 ) -> Iterator[tuple[list[Window], list[tuple[Floats, Floats]]]]:
     widths = [width for _, width in model.layers(("hidden",))]
-    # The logits, their logarithms and what the entropy takes: several numbers for each word of the vocabulary.
-    n_tokens = tokens_per_pass(
-        model, widths, memory_limit, per_token=4 * model.model.config.get_text_config().vocab_size
-    )
+    # The logits, their logarithms and what the entropy takes: several numbers for each token that the model knows.
+    n_tokens = tokens_per_pass(model, widths, memory_limit, per_token=4 * model.n_vocabulary)
 
     def read(batch: list[Window]) -> list[tuple[Floats, Floats]]:
         known = model.log_probabilities([text.of(window) for window in batch])
         return [_of_words(known[row], text, window, blanks) for row, window in enumerate(batch)]
 
     for batch in batches(windows, n_tokens):
-        yield from fitting(read, batch)
+        if len(batch[0]) > n_tokens and model.resumes:
+            chunks = chunks_of(batch[0], text, n_tokens)
+            probabilities = model.resumed_log_probabilities([text.of(chunk) for chunk in chunks])
+            for chunk, known in zip(chunks, probabilities, strict=True):
+                if chunk.first_word < chunk.stop_word:
+                    yield [chunk], [_of_words(known[0], text, chunk, blanks)]
+        else:
+            yield from fitting(read, batch)
 
 
 def _of_words(
@@ -97,8 +102,12 @@ def _of_words(
     if blanks is not None:
         ends = torch.tensor([end for _, end in runs], device=known.device)
         is_blank = torch.isin(ids[begins], blanks)
+        ends_at_blank = torch.tensor(
+            [_ends_at_blank(text, word, blanks) for word in range(window.first_word, window.stop_word)],
+            device=known.device,
+        )
         over_before, over_after = (known[rows][:, blanks].double().logsumexp(dim=-1) for rows in (begins, ends))
-        surprisal = surprisal - over_after + torch.where(is_blank, over_before, 0.0)
+        surprisal = surprisal - torch.where(ends_at_blank, over_after, 0.0) + torch.where(is_blank, over_before, 0.0)
     nats = np.stack([surprisal.cpu().numpy(), entropy.cpu().numpy()])
     bits = nats / np.log(2)
     return bits[0], bits[1]
@@ -110,9 +119,14 @@ def _run(text: TokenisedText, word: int, start: int) -> tuple[int, int]:
     Most tokens hold the blank before them; where it is a token of its own, it belongs to the word as well, so that a
     text's surprisal is the sum of its words'.
     """
-    first, last = int(text.tokens_of_words[word][0]), int(text.tokens_of_words[word][-1])
-    after_previous = int(text.tokens_of_words[word - 1][-1]) + 1 if word > 0 else 0
-    return max(min(first, after_previous), start) - start, last + 1 - start
+    begin = int(text.tokens_of_words[word - 1][-1]) + 1 if word > 0 else 0
+    return max(begin, start) - start, int(text.tokens_of_words[word][-1]) + 1 - start
+
+
+def _ends_at_blank(text: TokenisedText, word: int, blanks: torch.Tensor) -> bool:
+    """Whether a blank, or nothing, comes after a word: what is attached to it is not said to be over by a blank."""
+    after = int(text.tokens_of_words[word][-1]) + 1
+    return after >= len(text.ids) or text.ids[after] in blanks
 
 
 def _tokens_with_blank(model: Pretrained) -> torch.Tensor:

@@ -103,7 +103,9 @@ def stimulus_digest(stimulus: Stimulus, parts: tuple[StimulusPart, ...] = PARTS)
     content: dict[str, Any] = {"id": stimulus.id} if "id" in parts else {}
     if "text" in parts:
         columns = [column for column in ("text", "sentence") if column in words]
-        content["text"] = {column: words[column].tolist() for column in columns} | {"language": stimulus.language}
+        # As text, since numbers of sentences come in many types, and some are missing.
+        content["text"] = {column: words[column].astype(str).tolist() for column in columns}
+        content["language"] = stimulus.language
     if "times" in parts:
         content["times"] = {column: words[column].tolist() for column in ("onset", "duration")}
     if "sound" in parts and stimulus.audio is not None:

@@ -28,7 +28,7 @@ from _measuring import Row, alternate, describe_machine, ratios
 from _problems import MODEL
 
 import brainalign as ba
-from brainalign.features import pretrained
+from brainalign.features import loading, pretrained
 from brainalign.features.model_files import locate
 from brainalign.features.passes import batches, tokenised, tokens_per_pass
 from brainalign.pipeline.extraction import extract_features
@@ -77,7 +77,7 @@ def _story(n_words: int) -> ba.Stimulus:
 
 def _load(model: str) -> pretrained.Pretrained:
     files = locate(model)
-    return pretrained.load(files, files.digest(), None, "cpu", "float32")
+    return loading.load(files, None, "cpu")
 
 
 # (a)

@@ -11,7 +11,7 @@ import pytest
 from tiny_models import BIDIRECTIONAL, CAUSAL, ENCODER_DECODER, FAMILIES, OnePassPerWord, stimulus_of, story_words
 
 from brainalign.errors import RecipeError
-from brainalign.features import LanguageModel, pretrained
+from brainalign.features import LanguageModel, loading, pretrained
 from brainalign.features.model_files import locate
 
 ATOL = 1e-4
@@ -30,7 +30,7 @@ CONTEXTS: dict[str, dict[str, Any]] = {
 
 def load(folder: Path) -> pretrained.Pretrained:
     files = locate(str(folder))
-    return pretrained.load(files, files.digest(), None, "cpu", "float32", "none")
+    return loading.load(files, None, "cpu")
 
 
 @pytest.fixture(params=FAMILIES)
@@ -142,18 +142,15 @@ def test_encoder_and_decoder_are_named_apart(family: str, folder_of: FolderOf) -
 
 
 @pytest.mark.parametrize(
-    "family", ["gpt2", "llama", "mistral", "qwen2", "qwen3", "opt", "pythia", "gpt_neo", "bloom", "phi"]
+    "family",
+    [family for family in CAUSAL if family not in ("gemma2", "gemma3", "mamba", "rwkv")],
 )
 def test_a_block_adds_its_attention_and_its_mlp_to_the_layer_below(family: str, folder_of: FolderOf) -> None:
     lm = LanguageModel(str(folder_of(family)), context=12, outputs=("hidden", "attention", "mlp"))
     features = lm.extract(stimulus_of(story_words(50)))
     of = dict(zip(features.layers, features.values, strict=True))
-    # Bloom's two parts are given with what they are added to, and its layer 1 is the second of these.
     added = of["layer 1 attention"] + of["layer 1 mlp"]
-    if family == "bloom":
-        np.testing.assert_allclose(of["layer 1 mlp"], of["layer 1"], atol=1e-5)
-    else:
-        np.testing.assert_allclose(of["layer 0"] + added, of["layer 1"], atol=1e-5)
+    np.testing.assert_allclose(of["layer 0"] + added, of["layer 1"], atol=1e-5)
     assert features.metadata["layer_index"] == list(range(7))
 
 
@@ -195,3 +192,64 @@ def test_half_precision_is_near_and_kept_in_float32(family: str, dtype: Any, fol
     assert near.dtype == np.float32
     assert not np.array_equal(exact, near)
     assert np.corrcoef(exact.ravel(), near.ravel())[0, 1] > 0.995
+
+
+def test_a_pass_is_no_longer_than_rotary_positions_do_not_depend_on_it(folder_of: FolderOf) -> None:
+    assert load(folder_of("phi3")).max_tokens == 31, "32 positions, one of them for the token that begins a text"
+    assert load(folder_of("llama")).max_tokens == 63
+
+
+@pytest.mark.parametrize("family", ["mbart", "led"])
+def test_encoder_decoders_of_other_settings_are_read_or_refused_by_name(family: str, tmp_path: Path) -> None:
+    import transformers as tf
+    from tiny_models import IDS, N_TOKENS, tokenizer_of
+
+    small = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    small |= {"encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "d_model": 16, "vocab_size": N_TOKENS, **IDS}
+    if family == "mbart":
+        config = tf.MBartConfig(**small, max_position_embeddings=32, decoder_start_token_id=None)
+    else:
+        lengths = {"max_encoder_position_embeddings": 64, "max_decoder_position_embeddings": 24}
+        config = tf.LEDConfig(**small, **lengths, attention_window=[4], decoder_start_token_id=1)
+    tf.AutoModel.from_config(config).save_pretrained(tmp_path)
+    tokenizer_of("bart").save_pretrained(tmp_path)
+    lm = LanguageModel(str(tmp_path), context="full")
+    if family == "mbart":
+        with pytest.raises(RecipeError, match=r"\(mbart\) does not say with which token its decoder starts"):
+            lm.extract(stimulus_of(["so", "long"]))
+    else:
+        features = lm.extract(stimulus_of(story_words(30)))
+        assert max(features.metadata["context_tokens"]) < 24
+        assert features.metadata["context_limited_by_model"]
+
+
+def test_blocks_that_cannot_be_told_are_refused_only_where_their_parts_are_asked_for(tmp_path: Path) -> None:
+    import transformers as tf
+    from tiny_models import N_TOKENS, tokenizer_of
+
+    config = tf.AlbertConfig(
+        vocab_size=N_TOKENS,
+        embedding_size=16,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+    )
+    tf.AutoModel.from_config(config).save_pretrained(tmp_path)
+    tokenizer_of("bart").save_pretrained(tmp_path)
+    assert len(LanguageModel(str(tmp_path)).extract(stimulus_of(["so", "long"])).layers) == 3
+    with pytest.raises(RecipeError, match="its blocks cannot be told from its modules; leave mlp out"):
+        LanguageModel(str(tmp_path), outputs=("mlp",)).extract(stimulus_of(["so", "long"]))
+
+
+def test_threads_that_share_a_model_do_not_mix_what_its_blocks_give(folder_of: FolderOf) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    lm = LanguageModel(str(folder_of("llama")), context=8, outputs=("attention", "mlp"))
+    stimuli = [stimulus_of(list(np.random.default_rng(i).permutation(story_words(60))), str(i)) for i in range(8)]
+    one_by_one = [lm.extract(stimulus).values for stimulus in stimuli]
+    with ThreadPoolExecutor(8) as threads:
+        side_by_side = list(threads.map(lambda stimulus: lm.extract(stimulus).values, stimuli))
+    for one, other in zip(one_by_one, side_by_side, strict=True):
+        np.testing.assert_array_equal(one, other)

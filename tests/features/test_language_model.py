@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from tiny_models import stimulus_of
 
 from brainalign.errors import DataError, MissingExtraError, RecipeError
-from brainalign.features import LanguageModel, pretrained, running_text
+from brainalign.features import LanguageModel, loading, pretrained, running_text
 from brainalign.features.model_files import locate
-from brainalign.features.tokens import tokenize
+from brainalign.features.tokens import tokenize, tokenize_words
 from brainalign.features.windows import match_tokens
 from brainalign.types import Features, Stimulus
 
@@ -27,7 +27,7 @@ ATOL = 1e-4
 
 STORY = (
     "Once upon a time , there was a little girl named Lily . She liked to play outside in the park . One day , she "
-    "saw a big , red ball . It was very high up in a tree ! She did n't know what to do , so she asked her mom ."
+    "saw a big , red ball . It was very high up in a tree ! She did not know what to do , so she asked her mom ."
 )
 
 
@@ -95,7 +95,7 @@ def model(request: pytest.FixtureRequest) -> str:
 
 def load(model: str) -> pretrained.Pretrained:
     files = locate(model)
-    return pretrained.load(files, files.digest(), None, "cpu", "float32", "none")
+    return loading.load(files, None, "cpu")
 
 
 def one_pass_per_word(model: str, stimulus: Stimulus, context_tokens: list[int] | None) -> np.ndarray:
@@ -170,16 +170,14 @@ def test_nothing_crosses_stimuli(model: str, story: list[str]) -> None:
 def test_context_is_bounded_by_what_the_model_can_read_and_the_metadata_say_so(
     tiny_gpt2: Path, story: list[str]
 ) -> None:
-    metadata = LanguageModel(str(tiny_gpt2), context=512).extract(make_stimulus(story[:200])).metadata
-    # 64 positions, one of them for the token that begins the text.
-    assert (metadata["context"], metadata["context_requested"]) == (31, 512)
-    assert metadata["context_limited_by_model"]
-    assert 31 <= max(metadata["context_tokens"]) < 63
-    assert (
-        not LanguageModel(str(tiny_gpt2), context=31)
-        .extract(make_stimulus(story[:9]))
-        .metadata["context_limited_by_model"]
-    )
+    # 64 positions, one of them for the token that begins the text: of 63 tokens, three quarters are 47.
+    for context, least, is_limited in ((512, 47, True), (47, 47, False), (40, 40, False), ("full", 31, True)):
+        lm = LanguageModel(str(tiny_gpt2), context=context)  # type: ignore[arg-type]
+        metadata = lm.extract(make_stimulus(story[:200])).metadata
+        seen = np.array(metadata["context_tokens"])
+        assert least <= seen[np.argmax(seen >= least) :].min() < seen.max() < 63
+        assert metadata["context_limited_by_model"] == is_limited
+        assert not lm.extract(make_stimulus(story[:9])).metadata["context_limited_by_model"]
 
 
 def test_pooling_modes_agree_with_pooling_by_hand(model: str) -> None:
@@ -232,6 +230,10 @@ def test_layers_that_the_model_has_not_are_refused_with_its_range(tiny_llama: Pa
         ({"layers": ()}, "at least one"),
         ({"layers": (1, 1)}, "each once"),
         ({"layers": "al"}, "'all' or a list"),
+        ({"layers": 3}, "at least one"),
+        ({"layers": (0.5,)}, "whole numbers"),
+        ({"layers": (True,)}, "whole numbers"),
+        ({"outputs": ("mlp", "mlp")}, "each once"),
         ({"context": 0}, "at least 1 token"),
         ({"context": "sentense"}, "Did you mean 'sentence'"),
         ({"context": "exact"}, "write context: 512 and exact: true"),
@@ -379,7 +381,7 @@ def test_settings_can_be_compared_and_pickled() -> None:
 def test_the_model_is_loaded_once_for_all_stimuli(tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoModel
 
-    pretrained.load.cache_clear()
+    loading.unload()
     loads: list[object] = []
     read = AutoModel.from_pretrained
     monkeypatch.setattr(AutoModel, "from_pretrained", lambda *a, **k: (loads.append(a), read(*a, **k))[1])
@@ -395,7 +397,7 @@ def test_nothing_is_printed_and_the_users_logging_stays(
 
     write_gguf(tmp_path / "tiny.gguf", seed=2)
     capfd.readouterr()
-    pretrained.load.cache_clear()
+    loading.unload()
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     for model in (tiny_gpt2, tmp_path / "tiny.gguf"):
         extract(model)
@@ -446,7 +448,14 @@ def test_shuffled_sentences_keep_the_words_of_each_in_order(model: str) -> None:
 
 @pytest.mark.parametrize(
     ("sentence", "message"),
-    [(None, "no column 'sentence'"), ([0, 1, 0], "never fall"), ([0, None, 1], "whole numbers")],
+    [
+        (None, "no column 'sentence'"),
+        ([0, 1, 0], "never fall"),
+        ([0, None, 1], "whole numbers"),
+        ([0, 0.5, 1], "whole numbers"),
+        (["a", "b", "c"], "whole numbers"),
+        (pd.array([0, None, 1], dtype="Int64"), "whole numbers"),
+    ],
 )
 def test_sentences_that_are_missing_or_mixed_up_are_refused(tiny_gpt2: Path, sentence: object, message: str) -> None:
     stimulus = make_stimulus(["so", "long", "!"])
@@ -462,6 +471,8 @@ def test_the_name_says_what_sets_a_model_apart() -> None:
         LanguageModel("gpt2", context=8, context_unit="words", exact=True): "gpt2 (context 8 words exactly)",
         LanguageModel("gpt2", context="sentence", untrained=2): "gpt2 (untrained, seed 2; context sentence)",
         LanguageModel("gpt2", shuffle="sentences"): "gpt2 (sentences shuffled, seed 0)",
+        LanguageModel("gpt2", pooling="last", outputs=("mlp",), dtype="bfloat16"): "gpt2 (last; mlp; bfloat16)",
+        LanguageModel("gpt2", context=np.int64(512)): "gpt2",  # type: ignore[arg-type]
     }
     assert {lm: lm.name for lm in names} == names
 
@@ -497,6 +508,16 @@ def test_a_single_window_that_does_not_fit_is_an_error_that_says_what_to_do(
     monkeypatch.setattr(pretrained.Pretrained, "states", never)
     with pytest.raises(DataError, match=r"stimulus 'story': a pass over 2 tokens does not fit .* smaller context"):
         LanguageModel(str(tiny_gpt2)).extract(make_stimulus(["a", "b"]))
+
+
+def test_a_tokeniser_of_another_model_is_found_out(tiny_gpt2: Path, tmp_path: Path, tokenizer) -> None:
+    from transformers import GPT2Model
+
+    folder = tmp_path / "small"
+    GPT2Model(gpt2_config(vocab_size=50)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(DataError, match=r"its tokeniser gives token \d+, and the model knows 50 tokens"):
+        LanguageModel(str(folder)).extract(make_stimulus(["little", "girl"]))
 
 
 def test_other_failures_of_a_pass_are_not_taken_for_a_lack_of_memory(
@@ -583,8 +604,8 @@ def test_a_model_that_reads_sound_is_refused_and_sent_where_it_belongs(kind: str
 def test_a_model_that_gives_no_hidden_states_is_refused_by_name(
     tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretrained.load.cache_clear()
-    monkeypatch.setattr(pretrained, "_hidden_states", lambda output: ((),))
+    loading.unload()
+    monkeypatch.setattr(loading, "hidden_states", lambda output: ((),))
     with pytest.raises(RecipeError, match=r"tiny-gpt2' \(gpt2\) gives no hidden states"):
         extract(tiny_gpt2)
 
@@ -628,7 +649,7 @@ def test_a_tokeniser_without_offsets_is_refused_by_name(tiny_gpt2: Path, monkeyp
 
     class SlowTokenizer: ...
 
-    pretrained.load.cache_clear()
+    loading.unload()
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *a, **k: SlowTokenizer())
     with pytest.raises(RecipeError, match="tokeniser SlowTokenizer gives no character offsets"):
         extract(tiny_gpt2)
@@ -640,9 +661,15 @@ def test_activations_that_are_not_finite_are_an_error(tiny_gpt2: Path, tmp_path:
     folder = tmp_path / "nan"
     shutil.copytree(tiny_gpt2, folder)
     weights = load_file(folder / "model.safetensors")
-    weights[next(name for name in weights if name.endswith("ln_f.bias"))][0] = float("inf")
+    embedding = weights[next(name for name in weights if name.endswith("wte.weight"))]
+    last_token = tokenize_words(load(str(tiny_gpt2)).tokenizer, "so long", [(0, 2), (3, 7)]).ids[-1]
+    embedding[last_token] = float("inf")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(DataError, match="stimulus 'story': The model's vector of word 1 in layer 3 is not finite"):
+    with pytest.raises(DataError, match="stimulus 'story': The model's vector of word 2 in layer 0 is not finite"):
+        extract(folder)
+    embedding[1] = float("inf")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataError, match=r"nan': its numbers are not finite; in dtype: float16 they overflow"):
         extract(folder)
 
 

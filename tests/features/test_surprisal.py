@@ -106,23 +106,84 @@ def test_corrected_for_word_borders_the_probabilities_of_all_next_words_stay_one
     plain = Surprisal(str(tiny_llama)).extract(stimulus).values[0, :, 0]
     corrected = Surprisal(str(tiny_llama), boundary_correction=True).extract(stimulus).values[0, :, 0]
     assert np.abs(plain - corrected).max() > 0.5
-    after_last, before_first = _blank_mass_bits(tiny_llama, stimulus)
+    ids = OnePassPerWord(tiny_llama).tokens(stimulus)[0]
+    after_last, before_first = _blank_mass_bits(tiny_llama, ids)
     assert corrected.sum() - plain.sum() == pytest.approx(after_last - before_first, abs=1e-3)
 
 
-def _blank_mass_bits(folder: Path, stimulus: Stimulus) -> tuple[float, float]:
+def _blank_mass_bits(folder: Path, ids: list[int]) -> tuple[float, float]:
     """-log2 p(a blank or the end comes next), after the last word and before the first."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     network = AutoModelForCausalLM.from_pretrained(folder).eval()
-    ids = tokenizer(" ".join(stimulus.words["text"]), add_special_tokens=False)["input_ids"]
     with torch.inference_mode():
         p = torch.softmax(network(torch.tensor([[tokenizer.bos_token_id, *ids]])).logits[0].double(), dim=-1)
     names = tokenizer.convert_ids_to_tokens(list(range(p.shape[1])))
     blanks = [i for i, name in enumerate(names) if name.startswith("\u2581")] + [tokenizer.eos_token_id]
     return tuple(float(-torch.log2(p[row, blanks].sum())) for row in (-1, 0))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("words", [["what", "did", "n't", "he", "'ll", "know"], ["she", "'s", "it"], ["so", "long"]])
+def test_a_blank_is_charged_only_where_one_comes_and_the_sum_is_that_of_the_end(
+    words: list[str], tiny_llama: Path
+) -> None:
+    stimulus = stimulus_of(words)
+    plain = Surprisal(str(tiny_llama), context="full").extract(stimulus).values[0, :, 0]
+    corrected = Surprisal(str(tiny_llama), context="full", boundary_correction=True).extract(stimulus).values[0, :, 0]
+    text = " ".join(words).replace(" n't", "n't").replace(" 'll", "'ll").replace(" 's", "'s")
+    from brainalign.features import running_text
+    from brainalign.features.model_files import locate
+    from brainalign.features.tokens import read_tokenizer, tokenize_words
+
+    _, spans = running_text(stimulus.words)
+    ids = tokenize_words(read_tokenizer(locate(str(tiny_llama))), text, spans).ids
+    after_last, before_first = _blank_mass_bits(tiny_llama, ids)
+    assert corrected.sum() - plain.sum() == pytest.approx(after_last - before_first, abs=1e-3)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
+def test_windows_too_long_for_the_memory_are_read_in_chunks(family: str, folder_of: FolderOf) -> None:
+    stimulus = stimulus_of(story_words(40))
+    whole, chunked = (
+        Surprisal(str(folder_of(family)), ("surprisal", "entropy"), context="full", memory_limit=limit)
+        for limit in (1e9, 1e5)
+    )
+    np.testing.assert_allclose(chunked.extract(stimulus).values, whole.extract(stimulus).values, atol=1e-3)
+
+
+def test_a_word_that_cannot_be_is_named(folder_of: FolderOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    from brainalign.features.pretrained import Pretrained
+
+    real = Pretrained.log_probabilities
+
+    def without_long(self: Pretrained, windows: Any) -> Any:
+        known = real(self, windows).clone()
+        known[:, 2] = float("-inf")
+        return known
+
+    monkeypatch.setattr(Pretrained, "log_probabilities", without_long)
+    with pytest.raises(DataError, match=r"word \d \('\w+'\) is impossible for the model .* infinite"):
+        Surprisal(str(folder_of("llama"))).extract(stimulus_of(["a", "girl", "a", "ball"]))
+
+
+def test_one_loaded_model_serves_both_states_and_surprisal(
+    folder_of: FolderOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from brainalign.features import loading
+
+    loads: list[object] = []
+    real = loading._load
+    monkeypatch.setattr(loading, "_load", lambda *given: (loads.append(given), real(*given))[1])
+    loading.unload()
+    lm, stimulus = LanguageModel(str(folder_of("gpt2")), context=8), stimulus_of(story_words(20))
+    lm.surprisal(stimulus)
+    states = lm.extract(stimulus).values
+    lm.entropy(stimulus)
+    assert len(loads) == 1
+    loading.unload()
+    np.testing.assert_array_equal(lm.extract(stimulus).values, states)
 
 
 def test_a_first_word_that_nothing_comes_before_is_nan_and_refused_as_a_feature(
@@ -139,7 +200,7 @@ def test_a_first_word_that_nothing_comes_before_is_nan_and_refused_as_a_feature(
     surprisal = LanguageModel(str(folder)).surprisal(stimulus_of(["so", "long", "little", "girl"]))
     assert np.isnan(surprisal[0])
     assert np.isfinite(surprisal[1:]).all()
-    with pytest.raises(DataError, match="the first word has no surprisal"):
+    with pytest.raises(DataError, match=r"word 1 \('so'\) and 0 more have no surprisal"):
         Surprisal(str(folder)).extract(stimulus_of(["so", "long"]))
 
 

@@ -23,6 +23,13 @@ def test_a_blank_token_inside_a_word_is_left_out_of_it() -> None:
     assert list(matched[0]) == [0, 2]
 
 
+def test_words_read_in_another_order_are_named_by_their_place_in_the_stimulus() -> None:
+    with pytest.raises(DataError, match=r"Word 8 \('cd'\) has no token"):
+        match_tokens([(0, 2), (3, 5)], [(0, 2)], [False], "ab cd", numbers=[3, 7])
+    with pytest.raises(DataError, match="Word 4 has 9 tokens"):
+        cut_windows([np.array([0]), np.arange(1, 10)], 10, Reading(4, limit=8), numbers=[0, 3])
+
+
 def test_a_word_without_a_token_is_named_with_its_position() -> None:
     with pytest.raises(DataError, match=r"Word 2 \('cd'\) has no token"):
         match_tokens([(0, 2), (3, 5), (6, 8)], [(0, 2), (6, 8)], [False, False], "ab cd ef")
@@ -134,6 +141,20 @@ def test_alone_each_word_sees_exactly_its_context_and_nothing_later(
         wanted = first[max(0, word - context)] if unit == "words" else max(0, first[word] - context)
         longest = 0 if limit is None else stop[word] - limit
         assert (window.start, window.stop) == (max(wanted, longest), stop[word])
+
+
+@given(sizes=TEXTS, context=st.integers(1, 40), limit=st.integers(8, 30))
+def test_within_a_limit_each_word_sees_its_context_or_three_quarters_of_the_limit(
+    sizes: list[int], context: int, limit: int
+) -> None:
+    words, first, stop = text_of(sizes)
+    windows = cut_windows(words, int(stop[-1]), Reading(context, limit=limit))
+    check_each_word_is_read_once_whole(windows, first, stop)
+    for window in windows:
+        assert len(window) <= limit
+        for word in range(window.first_word, window.stop_word):
+            size = stop[word] - first[word]
+            assert first[word] - window.start >= min(context, first[word], limit * 3 // 4, limit - size)
 
 
 @given(sizes=TEXTS, limit=LIMITS)

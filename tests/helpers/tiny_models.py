@@ -45,6 +45,10 @@ CAUSAL = (
     "gpt_neo",
     "bloom",
     "phi",
+    "phi3",
+    "falcon",
+    "mpt",
+    "mixtral",
     "mamba",
     "rwkv",
 )
@@ -91,6 +95,26 @@ def config_of(family: str) -> Any:
         ),
         "bloom": lambda: tf.BloomConfig(**gpt, hidden_size=24, n_layer=2, n_head=2, **IDS),
         "phi": lambda: tf.PhiConfig(**SMALL, **IDS),
+        # Its rotary positions depend on the length of a pass that is longer than 32 tokens.
+        "phi3": lambda: tf.Phi3Config(
+            **SMALL,
+            **IDS,
+            original_max_position_embeddings=32,
+            rope_parameters={
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "short_factor": [1.0] * 6,
+                "long_factor": [4.0] * 6,
+                "original_max_position_embeddings": 32,
+            },
+        ),
+        "falcon": lambda: tf.FalconConfig(**gpt, hidden_size=24, num_hidden_layers=2, num_attention_heads=2, **IDS),
+        "mpt": lambda: tf.MptConfig(
+            vocab_size=N_TOKENS, d_model=24, n_heads=2, n_layers=2, max_seq_len=MAX_TOKENS, initializer_range=0.3
+        ),
+        "mixtral": lambda: tf.MixtralConfig(
+            **SMALL, num_key_value_heads=1, num_local_experts=4, num_experts_per_tok=2, **IDS
+        ),
         "mamba": lambda: tf.MambaConfig(
             vocab_size=N_TOKENS, hidden_size=24, num_hidden_layers=2, state_size=4, initializer_range=0.3, **IDS
         ),

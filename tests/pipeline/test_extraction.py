@@ -116,12 +116,12 @@ def test_what_reads_everything_is_computed_again_when_anything_changes() -> None
 def test_the_same_model_under_another_name_is_not_read_again(
     store: Store, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from brainalign.features import pretrained
+    from brainalign.features import loading
 
     stimuli = {"s": stimulus_of(story_words(40))}
     first = extract_features(LanguageModel(str(tiny_llama)), stimuli, store)["s"]
     (tmp_path / "renamed").symlink_to(tiny_llama)
-    monkeypatch.setattr(pretrained, "load", lambda *a: pytest.fail("the model is loaded again"))
+    monkeypatch.setattr(loading, "_load", lambda *a: pytest.fail("the model is loaded again"))
     again = extract_features(LanguageModel(str(tmp_path / "renamed")), stimuli, store)["s"]
     np.testing.assert_array_equal(first.values, again.values)
     assert (first.name, again.name) == ("stories260K", "renamed")
