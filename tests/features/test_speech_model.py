@@ -332,7 +332,7 @@ def test_both_ways_the_decoder_hears_later_sound(whisper: str) -> None:
 
 def test_a_multilingual_decoder_is_told_the_language(tmp_path: Path) -> None:
     folder = str(speech_files.save_whisper(tmp_path, vocab_size=51865))
-    network = load(locate(folder), "digest", None, "cpu", "float32", True)
+    network = load(locate(folder), None, "cpu", "float32", True)
     names = network.tokenizer.convert_ids_to_tokens(network.start_of_text("de"))
     assert names == ["<|startoftranscript|>", "<|de|>", "<|transcribe|>", "<|notimestamps|>"]
     model = SpeechModel(folder, layers="decoder", context_s=2.0)
@@ -406,7 +406,7 @@ def test_frames_lie_where_the_convolutions_look(wav2vec2: str) -> None:
     import torch
 
     plan = read_plan(locate(wav2vec2))
-    network = load(locate(wav2vec2), "digest", None, "cpu", "float32", False)
+    network = load(locate(wav2vec2), None, "cpu", "float32", False)
     # Without the first layer's norm over time, which would spread any change over all frames.
     layers = network.model.feature_extractor.conv_layers
     window = torch.randn(1, 1, 4000)
@@ -425,7 +425,7 @@ def test_frames_lie_where_the_convolutions_look(wav2vec2: str) -> None:
 
 def test_frames_of_whisper_lie_where_its_spectrogram_and_convolutions_look(whisper: str) -> None:
     plan = read_plan(locate(whisper))
-    network = load(locate(whisper), "digest", None, "cpu", "float32", False)
+    network = load(locate(whisper), None, "cpu", "float32", False)
     sound = np.zeros(2 * RATE_HZ, dtype=np.float32)
     click_at = 37
     sound[round(plan.frames.first + plan.frames.step * click_at)] = 0.5
@@ -693,7 +693,7 @@ def test_whisper_reads_no_more_than_it_can(whisper: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"layers": "some"}, "layers: all, encoder, decoder"),
+        ({"layers": "some"}, "'all' or 'encoder' or 'decoder' or a list"),
         ({"layers": ()}, "name at least one"),
         ({"layers": (1, 1)}, "each once"),
         ({"samples": "frame"}, "Did you mean 'frames'"),
