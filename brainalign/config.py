@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 
 from brainalign.encoding import Splits
 from brainalign.errors import BrainalignError, RecipeError, nearest
-from brainalign.features import SOUND_ENVELOPE, Baseline
+from brainalign.features import SOUND_ENVELOPE, Baseline, Named
 from brainalign.manifests import Manifest, read_manifest
 from brainalign.registry import ALIGNMENTS, DATASETS, ENCODERS, FEATURES, find
 from brainalign.safe_yaml import read_yaml
@@ -254,13 +254,19 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
         "title": recipe.title,
         "description": recipe.description,
         "dataset": {"name": recipe.dataset, "subjects": _plain(recipe.subjects), **_plain(recipe.dataset_options)},
-        "features": [{"kind": _kind_of(stage, FEATURES), **settings_of(stage)} for stage in recipe.features],
+        "features": [_resolved_features(stage) for stage in recipe.features],
         "baseline": _plain(recipe.baseline),
         "alignment": {"kind": _kind_of(recipe.alignment, ALIGNMENTS), **settings_of(recipe.alignment)},
         "encoder": {"kind": _kind_of(recipe.encoder, ENCODERS), **settings_of(recipe.encoder)},
         "splits": settings_of(recipe.splits),
         "fallback": recipe.fallback,
     }
+
+
+def _resolved_features(stage: Extractor) -> dict[str, Any]:
+    if isinstance(stage, Named):
+        return {**_resolved_features(stage.space), "name": stage.name}
+    return {"kind": _kind_of(stage, FEATURES), **settings_of(stage)}
 
 
 def _kind_of(stage: Any, table: Mapping[str, str]) -> str:
@@ -299,9 +305,18 @@ def _stage(entry: Any, table: Mapping[str, str], where: str, what: str, folder: 
         raise SettingError(where, f"needs a kind. {nearest('', table)}")
     with _about(f"{where}.kind"):
         cls = find(str(settings.pop("kind")), table, what)
-    if folder is not None and is_dataclass(cls) and "root" in {field.name for field in fields(cls)}:
+    name = settings.pop("name", None) if table is FEATURES and not _has_field(cls, "name") else None
+    if folder is not None and _has_field(cls, "root"):
         settings["root"] = _root_in(folder, settings.get("root"))
-    return build(cls, settings, where)
+    stage = build(cls, settings, where)
+    if name is None:
+        return stage
+    with _about(f"{where}.name"):
+        return Named(str(name), stage)
+
+
+def _has_field(cls: type, name: str) -> bool:
+    return is_dataclass(cls) and name in {field.name for field in fields(cls)}
 
 
 def _root_in(folder: Path, root: Any) -> str:

@@ -52,6 +52,10 @@ USED_TO_WITHIN_S = 3600.0
 DAMAGE_NUMBERS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
 
 
+# What a file system answers where nothing fits any more; numpy says so of an array that was cut off without a number.
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
+
+
 @dataclass(frozen=True)
 class Entry:
     """What is stored under one key: named arrays, memory-mapped, and JSON-able facts beside them."""
@@ -366,7 +370,8 @@ def _sweep(place: Path) -> None:
 
 
 def _cannot_write(place: Path, error: OSError) -> DataError:
+    mend = "Free some space (brainalign cache prune), or set" if error.errno in NO_SPACE else "Set"
     return DataError(
-        f"Cannot write the result {place}: {reason(error)}. Free some space (brainalign cache prune) or name another "
-        "folder by BRAINALIGN_CACHE; what was stored before is untouched."
+        f"Cannot write the result {place}: {reason(error)}. {mend} BRAINALIGN_CACHE to a folder that you can write to; "
+        "what was stored before is untouched."
     )

@@ -381,6 +381,20 @@ class FeatureStream:
         """(layer, sample, dimension)."""
         return len(self.layers), len(self.onset_s), self.dimension
 
+    @classmethod
+    def of(cls, features: Features) -> FeatureStream:
+        """What is there already, in one block."""
+        return cls(
+            features.name,
+            features.layers,
+            features.onset_s,
+            features.duration_s,
+            features.values.shape[2],
+            iter([Block(slice(None), features.values)]),
+            features.kind,
+            features.metadata,
+        )
+
     def collect(self) -> Features:
         """All of it, in memory."""
         values = np.empty(self.shape, dtype=np.float32)
@@ -400,8 +414,9 @@ class Extractor(Protocol):
     """Anything that turns a Stimulus into Features; a stage of its own settings.
 
     One may also have ``reads``, a tuple of the `StimulusPart` that its values depend on (all of them by default), so
-    that stored values outlive changes of the others; and ``stream(stimulus)``, which gives a `FeatureStream`, where
-    `extract` would take long or much memory.
+    that stored values outlive changes of the others; ``needs``, a tuple of "sentences" and "sound" that it cannot do
+    without, so that a lack is found before anything is computed; and ``stream(stimulus)``, which gives a
+    `FeatureStream`, where `extract` would take long or much memory.
     """
 
     @property

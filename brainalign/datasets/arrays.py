@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property, partial
@@ -403,7 +404,9 @@ def _read_audio(path: Path) -> Audio:
 
     require_file(path)
     try:
-        rate_hz, samples = wavfile.read(path)
+        # scipy warns of every part of the file that is no sound, such as its title.
+        with warnings.catch_warnings(action="ignore", category=wavfile.WavFileWarning):
+            rate_hz, samples = wavfile.read(path)
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: not a wav file that can be read: {error}.") from error
     if len(samples) == 0:

@@ -4,6 +4,7 @@ from .acoustic import sound_envelope as sound_envelope
 from .language_model import LanguageModel as LanguageModel
 from .lexical import BASELINES as BASELINES
 from .lexical import Baseline as Baseline
+from .naming import Named as Named
 from .own import OwnSpace as OwnSpace
 from .own import Precomputed as Precomputed
 from .own import own_space as own_space

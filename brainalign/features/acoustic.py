@@ -136,6 +136,7 @@ class Sound:
     range_hz: tuple[float, float] | None = None
 
     reads: ClassVar[tuple[StimulusPart, ...]] = ("sound",)
+    needs: ClassVar[tuple[str, ...]] = ("sound",)
 
     def __post_init__(self) -> None:
         if self.space not in get_args(SoundSpace):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -136,6 +136,7 @@ class LanguageModel(ModelStage):
     memory_limit: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", str(self.model))
         self._take_layers(("all",))
         object.__setattr__(self, "outputs", (self.outputs,) if isinstance(self.outputs, str) else tuple(self.outputs))
         if not self.outputs:
@@ -160,6 +161,11 @@ class LanguageModel(ModelStage):
             raise RecipeError("exact and bidirectional: a pass that ends with each word shows nothing after it.")
         if self.context == "sentence" and self.shuffle == "words":
             raise RecipeError("context: sentences are no more where their words are shuffled; shuffle: sentences.")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What of a stimulus it cannot do without."""
+        return ("sentences",) if "sentence" in (self.context, self.shuffle.removesuffix("s")) else ()
 
     @property
     def name(self) -> str:
@@ -240,6 +246,15 @@ class LanguageModel(ModelStage):
             windows = text.windows(reading)
             seen = context_tokens(windows, text)
             wanted = context_tokens(text.windows(replace(reading, limit=None, alone=True)), text)
+        is_limited = bool((seen < wanted).any())
+        # The default is 512 tokens, or what the model can.
+        if is_limited and isinstance(self.context, int) and self.context != LanguageModel.context:
+            warnings.warn(
+                f"stimulus '{stimulus.id}': a context of {self.context} {self.context_unit} is more than the model can "
+                f"read, {model.max_tokens} tokens at once: some words see {seen[seen < wanted].min()} tokens only.",
+                DataWarning,
+                stacklevel=2,
+            )
         self._warn_of_first_places(model, stimulus, seen)
         return FeatureStream(
             name=self.name,
@@ -255,7 +270,7 @@ class LanguageModel(ModelStage):
                 "context": self.context,
                 "context_unit": self.context_unit,
                 "context_is_exact": reading.alone,
-                "context_limited_by_model": bool((seen < wanted).any()),
+                "context_limited_by_model": is_limited,
                 "context_tokens": seen.tolist(),
                 "shuffled": self.shuffle,
                 "pooling": self.pooling,
@@ -370,20 +385,28 @@ def _pool_layers(
         for row, window in enumerate(windows)
         for word in range(window.first_word, window.stop_word)
     ]
-    pool = _pooler(tokens, pooling)
-    return np.stack([pool(state.reshape(-1, state.shape[-1]).cpu().numpy()) for state in states])
+    first = np.array([own[-1 if pooling == "last" else 0] for own in tokens])
+    further = _further_tokens(tokens) if pooling in ("mean", "sum") else []
+    counts = np.array([[len(own)] for own in tokens], dtype=np.float32)
+    values = np.empty((len(states), len(tokens), states[0].shape[-1]), dtype=np.float32)
+    for of_layer, state in zip(values, states, strict=True):
+        vectors = state.reshape(-1, state.shape[-1]).cpu().numpy()
+        np.take(vectors, first, axis=0, out=of_layer)
+        for words, of_words in further:
+            of_layer[words] += vectors[of_words]
+        if pooling == "mean" and further:
+            words = further[0][0]
+            of_layer[words] /= counts[words]
+    return values
 
 
-def _pooler(tokens: Sequence[NDArray[np.intp]], pooling: Pooling) -> Callable[[Floats], Floats]:
-    """The function that pools (token, dimension) over each word's tokens: (word, dimension)."""
-    if pooling in ("first", "last"):
-        chosen = np.array([own[0 if pooling == "first" else -1] for own in tokens])
-        return lambda states: states[chosen]
-    counts = np.array([len(own) for own in tokens])
-    # The tokens of all words one after the other; a token that two words share stands twice.
-    together, begins = np.concatenate(tokens), np.r_[0, np.cumsum(counts)[:-1]]
-    divisor = np.ones(1, dtype=np.float32) if pooling == "sum" else counts[:, None].astype(np.float32)
-    return lambda states: np.add.reduceat(states[together], begins, axis=0) / divisor
+def _further_tokens(tokens: Sequence[NDArray[np.intp]]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """The words that have a second token, and these; those that have a third, and so on: most words have one."""
+    further = []
+    for number in range(1, max(map(len, tokens))):
+        words = np.array([word for word, own in enumerate(tokens) if len(own) > number])
+        further.append((words, np.array([tokens[word][number] for word in words])))
+    return further
 
 
 def _check_finite(values: Floats, names: Sequence[str], words: NDArray[np.intp]) -> None:

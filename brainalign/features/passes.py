@@ -111,6 +111,8 @@ def _sentences(stimulus: Stimulus) -> NDArray[np.intp]:
 
 def _order(n_words: int, sentences: NDArray[np.intp] | None, shuffle: Shuffle, seed: int) -> NDArray[np.intp]:
     random = np.random.default_rng(seed)
+    if shuffle == "sentences" and sentences is not None and sentences[-1] == 0:
+        raise DataError("all words are of one sentence: there is nothing to shuffle.")
     if shuffle == "words":
         return random.permutation(n_words)
     if shuffle == "sentences":

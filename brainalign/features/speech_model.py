@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -105,6 +105,8 @@ class SpeechModel(ModelStage):
     >>> SpeechModel("facebook/hubert-base-ls960", layers=(6, 9), untrained=True).name
     'hubert-base-ls960 (untrained, seed 0)'
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("sound",)
 
     model: str
     layers: Stacks | tuple[int | str, ...] = "all"

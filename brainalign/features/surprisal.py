@@ -76,6 +76,11 @@ class Surprisal:
         self._language_model()  # checks the settings that the two share
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """What of a stimulus it cannot do without."""
+        return self._language_model().needs
+
+    @property
     def name(self) -> str:
         """The measures, and the model's name."""
         return f"{' and '.join(self.measures)} of {self._language_model().name}"

@@ -90,7 +90,7 @@ def assemble(
         "splitter": first[subjects[0]].facts["splitter"],
         "solver": {name: scores_of[subjects[0]].facts["solver"] for name, _, _, scores_of in results},
         "features": [{"name": name, "metadata": _short(metadata)} for name, _, metadata, _ in results],
-        "findings": _findings(data, first, results) + _edge_findings(results),
+        "findings": _findings(data, first, results) + _edge_findings(results) + _undefined_findings(results),
     }
     return scores
 
@@ -152,6 +152,21 @@ def _findings(
         if not unit.arrays:
             found.append(vars(Finding("subject-left-out", f"subject {subject}", "no usable recording: left out.")))
     return [json.loads(text) for text in dict.fromkeys(json.dumps(finding, sort_keys=True) for finding in found)]
+
+
+def _undefined_findings(
+    results: Sequence[tuple[str, tuple[str, ...], Mapping[str, Any], Mapping[str, UnitScores]]],
+) -> list[dict[str, str]]:
+    """Layers that have no score for any usable target: their features do not vary."""
+    found = []
+    for space, layers, _, scores in results:
+        units = [unit.arrays["r"] for unit in scores.values() if unit.arrays]
+        undefined = [i for i in range(len(layers)) if all(np.isnan(r[i]).all() for r in units)]
+        if undefined:
+            names = ", ".join(layers[i] for i in undefined[:5]) + (" ..." if len(undefined) > 5 else "")
+            text = f"{len(undefined)} of {len(layers)} layers have no r for any target ({names}): do they vary at all?"
+            found.append(vars(Finding("fit-undefined", space, text)))
+    return found
 
 
 def _edge_findings(results: Sequence[tuple[str, Any, Any, Mapping[str, UnitScores]]]) -> list[dict[str, str]]:

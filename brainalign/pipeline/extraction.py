@@ -147,21 +147,7 @@ class Counter:
 def _stream(space: Extractor, stimulus: Stimulus, counter: Counter) -> FeatureStream:
     """A space's features as they come; those of a space that gives them all at once in one block."""
     make: Callable[[Stimulus], FeatureStream] | None = getattr(space, "stream", None)
-    if make is not None:
-        stream = make(stimulus)
-    else:
-        given = space.extract(stimulus)
-        whole = iter([Block(slice(None), given.values)])
-        stream = FeatureStream(
-            given.name,
-            given.layers,
-            given.onset_s,
-            given.duration_s,
-            given.values.shape[2],
-            whole,
-            given.kind,
-            given.metadata,
-        )
+    stream = make(stimulus) if make is not None else FeatureStream.of(space.extract(stimulus))
     n_samples = max(len(stream.onset_s), 1)
     return replace(stream, blocks=counter.counted(stream.blocks, len(stimulus.words), n_samples))
 

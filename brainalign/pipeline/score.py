@@ -98,11 +98,15 @@ def score_layers(
             raise RecipeError(
                 f"features are stages such as LanguageModel('gpt2'), or functions of a stimulus, not {space!r}."
             )
+    _check_names([space.name for space in given if isinstance(space, Extractor)])
     recordings = data.recordings()
     if not recordings:
         raise DataError(f"Dataset '{data.name}' has no recordings of the subjects chosen.")
     stimuli = {recording.stimulus: data.stimuli[recording.stimulus] for recording in recordings}
     spaces = [space if isinstance(space, Extractor) else own_space(space, stimuli) for space in given]
+    _check_names([space.name for space in spaces])
+    for space in spaces:
+        _check_needs(space, stimuli)
     names = baseline_names(data.modality, recordings, stimuli) if baseline == "auto" else tuple(baseline)
     check_baseline(names, recordings, stimuli)
     study = Study(
@@ -120,6 +124,34 @@ def score_layers(
         category = FitWarning if finding["code"].startswith("fit-") else DataWarning
         warnings.warn(str(Finding(**finding)), category, stacklevel=2)
     return scores
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raise a RecipeError if two feature spaces would stand under one name."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise RecipeError(
+            f"features: two feature spaces are called '{twice}'. Give one a `name` of its own (in Python: "
+            "Named('mine', space)), or ask for several layers of one model in one entry."
+        )
+
+
+def _check_needs(space: Extractor, stimuli: Mapping[str, Stimulus]) -> None:
+    """Raise a RecipeError if a stimulus lacks what a feature space cannot do without."""
+    lacks = {
+        "sentences": lambda stimulus: "sentence" not in stimulus.words,
+        "sound": lambda stimulus: stimulus.audio is None,
+    }
+    mends = {
+        "sentences": "a column `sentence` in its words, with a number for each sentence",
+        "sound": "its audio",
+    }
+    for need in getattr(space, "needs", ()):
+        lacking = next((name for name, stimulus in stimuli.items() if lacks[need](stimulus)), None)
+        if lacking is not None:
+            raise RecipeError(
+                f"features: '{space.name}' needs {need}, and stimulus '{lacking}' has none: it needs {mends[need]}."
+            )
 
 
 @dataclass(frozen=True)
@@ -174,9 +206,9 @@ def _score_space(
             done[subject] = UnitScores(entry.arrays, entry.facts)
             layers, metadata = tuple(entry.facts["layers"]), entry.facts["metadata"]
     missing = [subject for subject in subjects if subject not in done]
-    progress(f"fit {space.name}", len(done), len(subjects))
     if missing:
         features = extract_features(space, study.stimuli, study.store, progress)
+        progress(f"fit {space.name}", len(done), len(subjects))
         first = next(iter(features.values()))
         found = [finding for of_stimulus in features.values() for finding in of_stimulus.metadata["findings"]]
         layers, metadata = first.layers, {**first.metadata, "findings": found}

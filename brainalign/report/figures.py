@@ -6,8 +6,8 @@ that come from data are drawn letter by letter, never read as mathematics.
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -17,36 +17,47 @@ import xarray as xr
 # This module does nothing but draw, and is itself loaded on first use, so matplotlib may stand here.
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from brainalign.errors import RecipeError, nearest
+from brainalign.report.curves import Curve, curves, layer_called
+from brainalign.report.drawing import (
+    BASELINE,
+    LETTER_IN,
+    STYLE,
+    Look,
+    add_key,
+    cell_edges,
+    colour_scale,
+    draw_level,
+    draw_mean,
+    draw_points,
+    draw_subjects,
+    even_edges,
+    heat_map,
+    key_height_in,
+    look,
+    mark_curves,
+    number_curves,
+    short,
+    wrapped,
+)
 from brainalign.report.means import VARIABLES, fold_means, layer_table, mean_by
 from brainalign.report.tables import group_profile, summary
 from brainalign.types import Scores
 
 __all__ = ["CaptionedFigure", "layer_by_latency", "layer_profile", "region_by_layer", "topography"]
 
-# Okabe and Ito's colours without yellow, told apart by colour-blind readers.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-BASELINE_COLOUR = "#555555"
-STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "legend.fontsize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "text.usetex": False,
-    "text.parse_math": False,
-    "axes.formatter.use_mathtext": False,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-}
 WIDTH_IN = 5.4
+# What the names of targets and the colour bar take of a heat map's width, and the least for each curve.
+MARGINS_IN = 2.2
+CURVE_IN = 0.3
+POINT_IN = 0.5
+N_POINT_LETTERS = 24
+# With more curves the subjects' thin lines would hide the means.
+N_LINES_WITH_SUBJECTS = 3
 N_TARGETS_SHOWN = 40
 N_MAPS = 6
 SENSOR_KINDS = ("sensor", "channel", "meg", "eeg", "mag", "grad", "magnetometer", "gradiometer")
@@ -84,6 +95,11 @@ def layer_profile(scores: Scores, space: str | None = None) -> CaptionedFigure:
     space : str, optional
         One feature space; all by default, over relative depth, since they may differ in their numbers of layers.
 
+    Notes
+    -----
+    The parts of a space (attention, mlp, encoder, decoder) are a line each. Single layers, which have no depth, stand
+    side by side in panels of their own. With more than three lines each subject's are left out.
+
     Raises
     ------
     RecipeError
@@ -106,24 +122,30 @@ def layer_profile(scores: Scores, space: str | None = None) -> CaptionedFigure:
     """
     table, layers = summary(scores), layer_table(scores)
     spaces = _chosen(layers, space)
-    table = table[table["feature_space"].isin(spaces)]
-    variables = ["r", "gain"] if "gain" in table else ["r"]
-    figure = CaptionedFigure(figsize=(WIDTH_IN, 1.4 + 2.2 * len(variables)), layout="constrained")
-    panels = figure.subplots(len(variables), 1, sharex=True, squeeze=False, height_ratios=(3, 2)[: len(variables)])
-    panels = dict(zip(variables, panels[:, 0], strict=True))
-    if "r_baseline" in table:
-        _draw_level(panels["r"], table.groupby("subject", sort=False)["r_baseline"].mean())
-    for i, name in enumerate(spaces):
-        x = layers[layers["feature_space"] == name].set_index("layer", drop=False)[
-            "depth" if len(spaces) > 1 else "layer"
-        ]
-        for variable, axes in panels.items():
-            by_layer = table[table["feature_space"] == name].pivot(index="layer", columns="subject", values=variable)
-            _draw_lines(axes, x.loc[by_layer.index].to_numpy(), by_layer, COLOURS[i % len(COLOURS)], _short(name))
-    _finish_profile(panels, spaces)
+    table["row"] = table.groupby("subject").cumcount()
+    table, layers = (frame[frame["feature_space"].isin(spaces)] for frame in (table, layers))
+    by_layer = {
+        name: table.pivot(index="row", columns="subject", values=name) for name in ("r", "gain") if name in table
+    }
+    drawn = [Drawn(curve, look(i), _name(curve, by_layer["r"])) for i, curve in enumerate(curves(layers))]
+    lines = [curve for curve in drawn if not curve.layers.is_single]
+    points = [curve for curve in drawn if curve.layers.is_single]
+    figure, beside = _panels(list(by_layer), lines, points)
+    levels = table.groupby("subject", sort=False)["r_baseline"].mean() if "r_baseline" in table else None
+    handles = {}
+    if lines:
+        depth = layers["depth"] if len(spaces) > 1 else _numbers(lines)
+        handles |= {curve.name: line for curve, line in _draw_lines(beside[0], lines, by_layer, depth)}
+    if points:
+        _draw_points(beside[-1], points, by_layer)
+    for panels in beside:
+        level = draw_level(panels["r"], levels) if levels is not None else None
+        handles |= {"baseline alone": level} if level else {}
+    _finish_profile(figure, beside, spaces if lines else [])
+    _add_legend(figure, beside[0]["r"], handles)
     n_subjects = _n_subjects(table)
-    figure.caption = _profile_caption(scores, table, n_subjects)
-    panels["r"].set_title(_sample(n_subjects, table["n_targets"]), loc="left")
+    beside[0]["r"].set_title(_sample(n_subjects, table["n_targets"]), loc="left")
+    figure.caption = _profile_caption(scores, table, len(lines), len(points))
     return figure
 
 
@@ -149,15 +171,22 @@ def region_by_layer(scores: Scores, variable: str = "r") -> CaptionedFigure:
         raise RecipeError(f"No variable '{variable}' by layer in these scores. {nearest(variable, known)}")
     values = means[variable].mean("latency") if "latency" in means[variable].dims else means[variable]
     grid = mean_by(values, "target_name").transpose("target_name", "layer")
+    drawn = curves(layer_table(scores))
+    grid = grid.isel(layer=np.concatenate([curve.rows for curve in drawn]))
     n_names = grid.sizes["target_name"]
     if n_names > N_TARGETS_SHOWN:
         grid = grid.isel(target_name=_highest(grid.values, N_TARGETS_SHOWN))
-    figure = CaptionedFigure(figsize=(WIDTH_IN, 1.3 + 0.2 * max(grid.sizes["target_name"], 8)), layout="constrained")
+    length_in = max(WIDTH_IN - MARGINS_IN, CURVE_IN * len(drawn))
+    height_in = 1.3 + 0.2 * max(len(grid), 8) + (key_height_in(number_curves(drawn)) if len(drawn) > 1 else 0)
+    figure = CaptionedFigure(figsize=(length_in + MARGINS_IN, height_in), layout="constrained")
     axes = figure.subplots()
-    _heat_map(figure, axes, grid.values, MEANINGS[variable], signed=variable in SIGNED)
+    x = cell_edges(drawn, length_in)
+    heat_map(
+        figure, axes, grid.values, MEANINGS[variable], x, np.arange(len(grid) + 1) - 0.5, is_signed=variable in SIGNED
+    )
     axes.invert_yaxis()
-    axes.set_yticks(range(len(grid)), labels=[_short(name) for name in grid["target_name"].values], parse_math=False)
-    _mark_layers(axes, axes.xaxis, layer_table(scores))
+    axes.set_yticks(range(len(grid)), labels=[short(name, 28) for name in grid["target_name"].values], parse_math=False)
+    add_key(figure, mark_curves(axes, axes.xaxis, drawn, x, length_in))
     axes.set_ylabel("target")
     figure.caption = _grid_caption(scores, variable, n_names)
     return figure
@@ -181,26 +210,25 @@ def layer_by_latency(scores: Scores) -> CaptionedFigure:
         raise RecipeError("These scores have no latencies: their responses are not word-locked. Use layer_profile.")
     means, layers = fold_means(scores), layer_table(scores)
     r = mean_by(means["r"], "subject").transpose("subject", "layer", "latency")
-    latency_s = scores["latency"].values.astype(float)
-    figure = CaptionedFigure(figsize=(WIDTH_IN, 5.6), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    _heat_map(figure, top, r.mean("subject").values, MEANINGS["r"], x=latency_s)
-    _mark_layers(top, top.yaxis, layers)
+    latency_s, drawn = scores["latency"].values.astype(float), curves(layers)
+    length_in = max(2.6, CURVE_IN * len(drawn))
+    key_in = key_height_in(number_curves(drawn)) if len(drawn) > 1 else 0
+    figure = CaptionedFigure(figsize=(WIDTH_IN, 3.0 + length_in + key_in), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(length_in, 1.7))
+    y = cell_edges(drawn, length_in)
+    rows = np.concatenate([curve.rows for curve in drawn])
+    heat_map(figure, top, r.mean("subject").values[rows], MEANINGS["r"], even_edges(latency_s), y)
+    key = mark_curves(top, top.yaxis, drawn, y, length_in)
     best = _best_layer(scores)
-    if best is not None:
-        label = f"layer {layers['layer'][best]}" + (
-            f" of {layers['feature_space'][best]}" if layers["feature_space"].nunique() > 1 else ""
-        )
-        _draw_lines(bottom, latency_s, _courses(r.isel(layer=best)), COLOURS[0], _short(label))
-        if "r_baseline" in means:
-            baseline = mean_by(means["r_baseline"], "subject")
-            baseline = baseline.isel(layer=best) if "layer" in baseline.dims else baseline
-            _draw_mean(bottom, latency_s, _courses(baseline), BASELINE_COLOUR, "baseline alone", "--")
-        _legend(bottom)
+    handles = {} if best is None else _draw_courses(bottom, latency_s, r, means, best, layers)
+    if len(drawn) == 1 and handles:
+        bottom.legend(list(handles.values()), [wrapped(name, 40) for name in handles], loc="best")
+    else:
+        add_key(figure, [*handles, *key], list(handles.values()))
     for axes in (top, bottom):
         axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
     bottom.axhline(0, color="black", linewidth=0.8)
-    bottom.set(xlabel="latency from word onset (s)", ylabel="r", xlim=_edges(latency_s)[[0, -1]])
+    bottom.set(xlabel="latency from word onset (s)", ylabel="r", xlim=even_edges(latency_s)[[0, -1]])
     figure.caption = _latency_caption(int(r.notnull().any(["layer", "latency"]).sum()), best is not None)
     return figure
 
@@ -251,105 +279,115 @@ def _n_subjects(table: pd.DataFrame) -> int:
     return int(table.loc[table["r"].notna(), "subject"].nunique())
 
 
-def _draw_lines(axes: Axes, x: np.ndarray, by_subject: pd.DataFrame, colour: str, label: str) -> None:
-    """Draw each column of `by_subject` thin, then their mean."""
-    if by_subject.notna().any().sum() > 1:
-        axes.plot(x, by_subject.to_numpy(), color=colour, linewidth=0.5, alpha=0.35)
-    _draw_mean(axes, x, by_subject, colour, label)
+@dataclass(frozen=True)
+class Drawn:
+    """Layers as the profile shows them."""
+
+    layers: Curve
+    look: Look
+    name: str
 
 
-def _draw_mean(axes: Axes, x: np.ndarray, by_subject: pd.DataFrame, colour: str, label: str, style: str = "-") -> None:
-    """Draw the mean of the columns thick, with a band of one standard error where there are two or more."""
-    mean, se = by_subject.mean(axis=1).to_numpy(), by_subject.sem(axis=1).to_numpy()
-    # Without a marker a profile of one layer would be invisible.
-    marker = "o" if len(x) <= 1 else None
-    axes.plot(x, mean, color=colour, linewidth=2, linestyle=style, marker=marker, label=label)
-    if np.isfinite(se).any() and len(x) > 1:
-        axes.fill_between(x, mean - se, mean + se, color=colour, alpha=0.25, linewidth=0)
-    elif np.isfinite(se).any():
-        axes.errorbar(x, mean, yerr=se, color=colour, capsize=4)
+def _name(curve: Curve, r: pd.DataFrame) -> str:
+    return curve.name if r.loc[curve.rows].notna().any(axis=None) else f"{curve.name} (no r is defined)"
 
 
-def _draw_level(axes: Axes, by_subject: pd.Series) -> None:
-    """Draw the mean of one value per subject across the panel, with its standard error as a band."""
-    mean, se = by_subject.mean(), by_subject.std() / np.sqrt(by_subject.count())
-    if np.isfinite(mean):
-        axes.axhline(mean, color=BASELINE_COLOUR, linestyle="--", linewidth=1.5, label="baseline alone")
-    if np.isfinite(se):
-        axes.axhspan(mean - se, mean + se, color=BASELINE_COLOUR, alpha=0.2, linewidth=0)
+def _numbers(lines: Sequence[Drawn]) -> pd.Series:
+    """The layers' numbers, indexed by their place along ``layer``."""
+    return pd.concat([pd.Series(curve.layers.numbers, index=curve.layers.rows) for curve in lines])
 
 
-def _finish_profile(panels: dict[str, Axes], spaces: Sequence[str]) -> None:
+def _panels(
+    variables: Sequence[str], lines: Sequence[Drawn], points: Sequence[Drawn]
+) -> tuple[CaptionedFigure, list[dict[str, Axes]]]:
+    """Panels by variable, one below the other: those of lines, and beside them those of single layers, if any."""
+    names_in = LETTER_IN * N_POINT_LETTERS if points else 0.0
+    key_in = key_height_in([curve.name for curve in lines]) if len(lines) > 1 else 0.0
+    points_in = POINT_IN * len(points) + 0.2
+    width_in = (WIDTH_IN if lines else max(WIDTH_IN, 0.9 + points_in)) + (points_in if lines and points else 0)
+    figure = CaptionedFigure(
+        figsize=(width_in, 1.4 + 2.2 * len(variables) + max(key_in, 0.0) + names_in), layout="constrained"
+    )
+    widths = [width for width, is_drawn in ((WIDTH_IN - 0.9, lines), (points_in, points)) if is_drawn]
+    grid = figure.add_gridspec(len(variables), len(widths), width_ratios=widths, height_ratios=(3, 2)[: len(variables)])
+    beside: list[dict[str, Axes]] = []
+    for column in range(len(widths)):
+        panels: dict[str, Axes] = {}
+        for row, variable in enumerate(variables):
+            panels[variable] = figure.add_subplot(
+                grid[row, column], sharex=panels.get("r"), sharey=beside[0][variable] if beside else None
+            )
+        beside.append(panels)
+    for axes in [axes for panels in beside for axes in list(panels.values())[:-1]]:
+        axes.tick_params(labelbottom=False)
+    for axes in beside[1].values() if len(beside) > 1 else ():
+        axes.tick_params(labelleft=False)
+    return figure, beside
+
+
+def _draw_lines(
+    panels: dict[str, Axes], lines: Sequence[Drawn], by_layer: dict[str, pd.DataFrame], depth: pd.Series
+) -> Iterator[tuple[Drawn, Line2D]]:
+    """Draw the lines of each variable; gives them and what stands for them in the legend."""
+    for curve in lines:
+        x = depth.loc[curve.layers.rows].to_numpy()
+        for variable, axes in panels.items():
+            values = by_layer[variable].loc[curve.layers.rows]
+            if len(lines) <= N_LINES_WITH_SUBJECTS:
+                draw_subjects(axes, x, values, curve.look)
+            line = draw_mean(axes, x, values, curve.look, alpha=0.25 if len(lines) <= N_LINES_WITH_SUBJECTS else 0.1)
+        yield curve, line
+
+
+def _draw_points(panels: dict[str, Axes], points: Sequence[Drawn], by_layer: dict[str, pd.DataFrame]) -> None:
+    for variable, axes in panels.items():
+        for x, curve in enumerate(points):
+            draw_points(axes, x, by_layer[variable].loc[curve.layers.rows[0]], curve.look)
     *_, last = panels.values()
+    names = [wrapped(curve.name, N_POINT_LETTERS) for curve in points]
+    last.set_xticks(range(len(points)), labels=names, rotation=90, fontsize=8.5, parse_math=False)
+    last.set_xlim(-0.6, len(points) - 0.4)
+
+
+def _finish_profile(figure: Figure, beside: Sequence[dict[str, Axes]], spaces: Sequence[str]) -> None:
+    first = beside[0]
+    first["r"].set_ylabel("r")
+    if "gain" in first:
+        first["gain"].set_ylabel("gain in r over\nthe baseline")
+    for panels in beside:
+        if "gain" in panels:
+            panels["gain"].axhline(0, color="black", linewidth=0.8)
+    *_, last = first.values()
     if len(spaces) > 1:
         last.set_xlabel("relative depth (0: first layer, 1: last layer)")
-    else:
-        last.set_xlabel(f"layer of {_short(spaces[0])}")
+    elif spaces:
+        last.set_xlabel(wrapped(f"layer of {spaces[0]}", 50))
         last.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    panels["r"].set_ylabel("r")
-    if "gain" in panels:
-        panels["gain"].axhline(0, color="black", linewidth=0.8)
-        panels["gain"].set_ylabel("gain in r over\nthe baseline")
-    _legend(panels["r"])
 
 
-def _legend(axes: Axes) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="best")
-
-
-def _heat_map(
-    figure: Figure, axes: Axes, grid: np.ndarray, label: str, *, signed: bool = False, x: np.ndarray | None = None
-) -> None:
-    """Draw `grid` (row, column) with its colour bar; the columns are at `x`, or counted."""
-    columns = np.arange(grid.shape[1]) if x is None else x
-    norm, colours = _colours(grid, signed)
-    axes.set_facecolor("#dddddd")  # undefined cells are grey, a colour of neither map
-    mesh = axes.pcolormesh(
-        _edges(columns), np.arange(grid.shape[0] + 1) - 0.5, grid, norm=norm, cmap=colours, rasterized=True
-    )
-    figure.colorbar(mesh, ax=axes, label=label)
-    axes.spines[:].set_visible(False)
-
-
-def _colours(grid: np.ndarray, signed: bool) -> tuple[Normalize, str]:
-    """The scale and the colour map: diverging around zero, or sequential from zero or the lowest value below it."""
-    finite = grid[np.isfinite(grid)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    if signed:
-        span = max(abs(low), abs(high)) or 1.0
-        return TwoSlopeNorm(0.0, -span, span), "PuOr_r"
-    return Normalize(min(0.0, low), high if high > min(0.0, low) else min(0.0, low) + 1.0), "viridis"
-
-
-def _edges(centres: np.ndarray) -> np.ndarray:
-    """The borders of cells around evenly spaced `centres`; one more than they are."""
-    step = np.diff(centres).mean() if len(centres) > 1 else 1.0
-    return np.r_[centres - step / 2, centres[-1] + step / 2]
-
-
-def _mark_layers(axes: Axes, axis: Axis, layers: pd.DataFrame) -> None:
-    """Name the cells along `axis` by layer index, and the feature spaces where there are several."""
-    spaces = layers["feature_space"].unique().tolist()
-    every = max(1, -(-len(layers) // 12))
-    shown = layers.index[layers["layer"] % every == 0].to_numpy()
-    # The last label of one space must not run into the first of the next.
-    shown = shown[np.r_[np.diff(shown) > every / 2, True]]
-    axis.set_ticks(shown, labels=layers["layer"][shown].astype(str))
-    axis.set_label_text(f"layer of {_short(spaces[0])}" if len(spaces) == 1 else "layer")
-    for space in spaces if len(spaces) > 1 else []:
-        _mark_space(axes, axis, layers.index[layers["feature_space"] == space].to_numpy(), _short(space, 20))
-
-
-def _mark_space(axes: Axes, axis: Axis, rows: np.ndarray, name: str) -> None:
-    """Write the name of a feature space beside its cells, and part it from the one before."""
-    if axis is axes.xaxis:
-        axes.axvline(rows[0] - 0.5, color="white", linewidth=2)
-        axes.text(rows.mean(), 1.02, name, transform=axes.get_xaxis_transform(), ha="center")
+def _add_legend(figure: Figure, axes: Axes, handles: dict[str, Line2D]) -> None:
+    """Name the lines: in the axes where there is one and perhaps the baseline, else below all axes."""
+    handles = {name: handles[name] for name in sorted(handles, key=lambda name: name != "baseline alone")}
+    names = [wrapped(name, 40) for name in handles]
+    if len(figure.axes) <= 2 and len(handles) <= 2 and all("\n" not in name for name in names) and handles:
+        axes.legend(list(handles.values()), names, loc="best")
     else:
-        axes.axhline(rows[0] - 0.5, color="white", linewidth=2)
-        place = axes.get_yaxis_transform()
-        axes.text(1.02, rows.mean(), name, transform=place, rotation=270, va="center")
+        add_key(figure, list(handles), list(handles.values()))
+
+
+def _draw_courses(
+    axes: Axes, latency_s: np.ndarray, r: xr.DataArray, means: xr.Dataset, best: int, layers: pd.DataFrame
+) -> dict[str, Line2D]:
+    """Draw the time course of the best layer and of the baseline; gives what stands for them in a legend."""
+    course = _courses(r.isel(layer=best))
+    name = layer_called(layers["feature_space"][best], layers["layer_name"][best])
+    draw_subjects(axes, latency_s, course, look(0))
+    handles = {name: draw_mean(axes, latency_s, course, look(0))}
+    if "r_baseline" in means:
+        baseline = mean_by(means["r_baseline"], "subject")
+        baseline = baseline.isel(layer=best) if "layer" in baseline.dims else baseline
+        handles["baseline alone"] = draw_mean(axes, latency_s, _courses(baseline), BASELINE)
+    return handles
 
 
 def _highest(grid: np.ndarray, n_rows: int) -> np.ndarray:
@@ -419,7 +457,7 @@ def _draw_maps(places: np.ndarray, grid: np.ndarray, titles: Sequence[str]) -> C
     n_rows = -(-grid.shape[1] // n_columns)
     figure = CaptionedFigure(figsize=(WIDTH_IN if n_columns > 1 else 3.6, 0.3 + 1.7 * n_rows), layout="constrained")
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    norm, colours = _colours(grid, signed=False)
+    norm, colours = colour_scale(grid, is_signed=False)
     for title, values, axes in zip(titles, grid.T, panels, strict=False):
         image, _ = plot_topomap(
             values,
@@ -443,29 +481,32 @@ def _seconds(time_s: float) -> str:
     return f"{time_s:z.2f} s".replace("-", "\N{MINUS SIGN}")
 
 
-def _short(name: str, n_letters: int = 28) -> str:
-    """`name` as it can be drawn: at most so long, and without characters that an SVG must not hold."""
-    clean = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs", "Cn") else c for c in name)
-    return clean if len(clean) <= n_letters else clean[: n_letters - 1] + "…"
-
-
 def _sample(n_subjects: int, n_targets: pd.Series) -> str:
     low, high = int(n_targets.min()), int(n_targets.max())
     targets = f"{low}" if low == high else f"{low} to {high}"
     return f"n = {n_subjects} subject{'s' * (n_subjects != 1)}, {targets} target{'s' * (high != 1)} each"
 
 
-def _profile_caption(scores: Scores, table: pd.DataFrame, n_subjects: int) -> str:
+def _profile_caption(scores: Scores, table: pd.DataFrame, n_lines: int, n_points: int) -> str:
     latencies = " and latencies" if "latency" in scores.dims else ""
     parts = [f"Prediction by layer. {HELD_OUT} (n = {scores.sizes['fold']}), then over targets{latencies}."]
+    n_subjects = _n_subjects(table)
     if n_subjects == 0:
         return f"{parts[0]} No score is defined."
     if n_subjects == 1:
         parts.append("A single subject: there is no standard error, so no band.")
-    else:
+    elif n_lines > N_LINES_WITH_SUBJECTS:
+        parts.append(f"Lines: means over subjects (n = {n_subjects}); bands: ± 1 standard error over subjects.")
+    elif n_lines:
         parts.append(
             f"Thin lines: subjects (n = {n_subjects}); thick line: their mean; band: ± 1 standard error over subjects."
         )
+    if n_points:
+        spread = f" with ± 1 standard error over subjects (n = {n_subjects}); dots: subjects" if n_subjects > 1 else ""
+        parts.append(f"Points: what has a single layer{spread}.")
+    without = [space for space, r in table.groupby("feature_space", sort=False)["r"] if r.isna().all()]
+    if without:
+        parts.append(f"No r is defined for {', '.join(map(str, without))}.")
     if "r_baseline" in table:
         parts.append("Dashed: the baseline alone" + (", with its own band." if n_subjects > 1 else "."))
     if "gain" in table:
@@ -517,7 +558,7 @@ def _map_caption(scores: Scores, best: int, n_left_out: int) -> str:
     n_subjects = len(np.unique(scores["subject"].values.astype(str)))
     left_out = f" {n_left_out} places without a defined score are left out." if n_left_out else ""
     return (
-        f"Sensor maps of r at layer {layer['layer']} ({layer['layer_name']}) of {layer['feature_space']}, the layer "
+        f"Sensor maps of r of {layer_called(layer['feature_space'], layer['layer_name'])}, the layer "
         f"with the highest mean r, selected on these same scores; mean over subjects (n = {n_subjects}). Seen from "
         f"above, nose up, the outline is schematic; times are latencies from word onset, among "
         f"them that of the highest mean r.{left_out}"

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainalign.report.curves import repeats
 from brainalign.report.means import fold_means, mean_by
 from brainalign.report.tables import group_profile
 from brainalign.types import Scores
 
 Row = Mapping[Hashable, Any]
 
-__all__ = ["Answer", "headline", "number", "signed"]
+__all__ = ["Answer", "caveats", "headline", "number", "signed", "verdicts"]
 
 # With fewer subjects an interval over them is given, but nothing is concluded from it.
 SUBJECTS_FOR_A_VERDICT = 5
@@ -52,6 +53,48 @@ def headline(scores: Scores) -> list[Answer]:
     return [_answer(scores, str(space), rows) for space, rows in profile.groupby("feature_space", sort=False)]
 
 
+def verdicts(scores: Scores) -> pd.DataFrame:
+    """The same as a table, for scores of many feature spaces.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per feature space, all text: ``feature_space``, ``best_layer`` (blank where it is the only one and
+        named like the space), ``r`` (± standard error), with latencies ``best_latency`` (in seconds, of the highest
+        r of that layer), and where a baseline was scored ``r_baseline``, ``gain``, ``interval`` and ``verdict``.
+
+    Examples
+    --------
+    >>> scores = Scores(
+    ...     {"r": (("layer", "fold", "target"), [[[0.1, 0.3]], [[0.2, 0.2]]])},
+    ...     coords={
+    ...         "feature_space": ("layer", ["gpt2", "pitch"]), "layer_name": ("layer", ["layer 3", "pitch"]),
+    ...         "layer_index": ("layer", [3, 0]), "depth": ("layer", [1.0, 0.0]),
+    ...         "subject": ("target", ["01", "02"]), "target_name": ("target", ["STG", "STG"]),
+    ...     },
+    ... )
+    >>> verdicts(scores)[["feature_space", "best_layer", "r"]]
+      feature_space best_layer              r
+    0          gpt2    layer 3  0.200 ± 0.100
+    1         pitch             0.200 ± 0.000
+    """
+    profile = group_profile(scores)
+    rows = [_verdict_row(scores, str(space), rows) for space, rows in profile.groupby("feature_space", sort=False)]
+    return pd.DataFrame(rows).fillna(number(np.nan))
+
+
+def caveats(scores: Scores) -> list[str]:
+    """What limits the verdicts, each once; what does not hold for all feature spaces names those it holds for."""
+    said: dict[str, list[str]] = {}
+    judged = 0
+    for space, rows in group_profile(scores).groupby("feature_space", sort=False):
+        if rows["r"].notna().any():
+            judged += 1
+            for remark in _limits(scores, _best(rows), len(rows)):
+                said.setdefault(remark, []).append(str(space))
+    return [remark if len(spaces) == judged else f"{'; '.join(spaces)}: {remark}" for remark, spaces in said.items()]
+
+
 def number(value: float, digits: int = 3) -> str:
     """Write `value` with a true minus sign; what is undefined is a dash.
 
@@ -69,14 +112,36 @@ def signed(value: float, digits: int = 3) -> str:
 def _answer(scores: Scores, space: str, profile: pd.DataFrame) -> Answer:
     if profile["r"].isna().all():
         return Answer(f"No layer of {space} has a defined score.", ("See the warnings below for the reason.",))
-    best = profile.to_dict("records")[int(profile["r"].argmax())]
+    best = _best(profile)
     statement = f"{_which(space, best, len(profile))} with r = {_plus_minus(best['r'], best['r_se'])}{_gain(best)}."
     return Answer(statement, tuple(_remarks(scores, best, len(profile))))
 
 
+def _best(profile: pd.DataFrame) -> Row:
+    return profile.to_dict("records")[int(profile["r"].argmax())]
+
+
+def _verdict_row(scores: Scores, space: str, profile: pd.DataFrame) -> dict[str, str]:
+    if profile["r"].isna().all():
+        return {"feature_space": space, "best_layer": "", "verdict": "has no defined r: see the warnings below"}
+    best = _best(profile)
+    row = {
+        "feature_space": space,
+        "best_layer": "" if repeats(space, best["layer_name"]) else best["layer_name"],
+        "r": _plus_minus(best["r"], best["r_se"]),
+    }
+    if "latency" in scores.dims:
+        row["best_latency"] = number(_peak(scores, best)[0], 2)
+    if "gain" in profile:
+        gain, interval, verdict = _judged(best)
+        row |= {"r_baseline": number(best["r_baseline"]), "gain": gain, "interval": interval, "verdict": verdict}
+    return row
+
+
 def _which(space: str, best: Row, n_layers: int) -> str:
     if n_layers == 1:
-        return f"The only layer of {space} ({best['layer_name']}) predicts held-out responses"
+        name = "" if repeats(space, best["layer_name"]) else f" ({best['layer_name']})"
+        return f"The only layer of {space}{name} predicts held-out responses"
     layer = f"layer {best['layer']}"
     name = "" if best["layer_name"] == layer else f" ({best['layer_name']})"
     return f"Of the {n_layers} layers of {space}, {layer}{name} predicts best,"
@@ -90,21 +155,37 @@ def _gain(best: Row) -> str:
     """The clause on the gain over the baseline; nothing where there is none."""
     if np.isnan(best.get("gain", np.nan)):
         return ""
+    gain, interval, verdict = _judged(best)
+    clause = f"; joined to the baseline (r = {number(best['r_baseline'])}) it changes r by {gain}"
+    if np.isnan(best["gain_se"]):
+        return clause
+    clause += f" (95 % interval over subjects: {interval})"
+    if best["n_subjects"] < SUBJECTS_FOR_A_VERDICT:
+        return f"{clause}; {verdict}"
+    return f"{clause}, an interval {verdict}"
+
+
+def _judged(best: Row) -> tuple[str, str, str]:
+    """The gain, its interval, and what follows from it."""
     gain, se = best["gain"], best["gain_se"]
     digits = 4 if se < 0.001 else 3
-    clause = f"; joined to the baseline (r = {number(best['r_baseline'])}) it changes r by {signed(gain, digits)}"
-    if np.isnan(se):
-        return clause
+    if np.isnan(gain) or np.isnan(se):
+        return signed(gain, digits), number(np.nan), "" if np.isnan(gain) else "not known of a single subject"
     half = _student(best) * se
     low, high = gain - half, gain + half
-    clause += f" (95 % interval over subjects: {signed(low, digits)} to {signed(high, digits)})"
-    if best["n_subjects"] < SUBJECTS_FOR_A_VERDICT:
-        return f"{clause}; {int(best['n_subjects'])} subjects are too few for a verdict"
+    interval = f"{signed(low, digits)} to {signed(high, digits)}"
+    return signed(gain, digits), interval, _verdict(low, high, int(best["n_subjects"]))
+
+
+def _verdict(low: float, high: float, n_subjects: int) -> str:
+    if n_subjects < SUBJECTS_FOR_A_VERDICT:
+        return f"{n_subjects} subjects are too few for a verdict"
     if low <= 0 <= high:
-        return f"{clause}, an interval that includes zero: the layer adds nothing measurable over the baseline"
+        return "that includes zero: the layer adds nothing measurable over the baseline"
     side = "above" if low > 0 else "below"
-    verdict = "for these stimuli the layer " + ("adds to the baseline" if low > 0 else "makes the baseline worse")
-    return f"{clause}, an interval {side} zero: {verdict}"
+    return f"{side} zero: for these stimuli the layer " + (
+        "adds to the baseline" if low > 0 else "makes the baseline worse"
+    )
 
 
 def _student(best: Row) -> float:
@@ -115,7 +196,18 @@ def _student(best: Row) -> float:
 
 
 def _remarks(scores: Scores, best: Row, n_layers: int) -> list[str]:
-    """What limits the statement."""
+    """What limits the statement, and where in time its layer predicts best."""
+    remarks = _limits(scores, best, n_layers)
+    if "latency" in scores.dims:
+        latency_s, peak = _peak(scores, best)
+        remarks.append(
+            f"The r of the same layer is highest at {number(latency_s, 2)} s (r = {number(peak)}, chosen on these same "
+            "scores)."
+        )
+    return remarks
+
+
+def _limits(scores: Scores, best: Row, n_layers: int) -> list[str]:
     remarks = list(_spread(best))
     if n_layers > 1:
         remarks.append(
@@ -130,7 +222,10 @@ def _remarks(scores: Scores, best: Row, n_layers: int) -> list[str]:
             "bring more noise than knowledge. The gain is therefore a cautious figure."
         )
     if "latency" in scores.dims:
-        remarks.append(_peak(scores, best))
+        first_s, last_s = scores["latency"].values[[0, -1]]
+        remarks.append(
+            f"r is the mean over latencies from {number(first_s, 2)} to {number(last_s, 2)} s from word onset."
+        )
         remarks.append(
             "Words follow each other: what a layer predicts late may be the response to the next word, whose onset "
             "it helps to guess, and before onset that to the word before."
@@ -153,13 +248,9 @@ def _spread(best: Row) -> Iterator[str]:
         )
 
 
-def _peak(scores: Scores, best: Row) -> str:
+def _peak(scores: Scores, best: Row) -> tuple[float, float]:
+    """The latency in seconds at which the layer's r is highest, and that r."""
     r = mean_by(fold_means(scores)["r"], "subject").mean("subject")
     here = (scores["feature_space"].values == best["feature_space"]) & (scores["layer_index"].values == best["layer"])
     course = r.isel(layer=int(np.flatnonzero(here)[0]))
-    latency_s, peak = float(course["latency"][int(course.argmax("latency"))]), float(course.max())
-    first, last = course["latency"].values[[0, -1]]
-    return (
-        f"This r is the mean over latencies from {number(first, 2)} to {number(last, 2)} s from word onset; that of "
-        f"the same layer is highest at {number(latency_s, 2)} s (r = {number(peak)}, chosen on these same scores)."
-    )
+    return float(course["latency"][int(course.argmax("latency"))]), float(course.max())

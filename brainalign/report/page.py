@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from brainalign.files import atomic_path
-from brainalign.report.headline import headline, number, signed
+from brainalign.report.curves import repeats
+from brainalign.report.headline import caveats, headline, number, signed, verdicts
 from brainalign.report.means import fold_means, is_ok, layer_table, subject_names
 from brainalign.report.tables import Recovery, group_profile, planted_recovery, summary
 from brainalign.types import Scores
@@ -24,10 +25,13 @@ __all__ = ["write_report"]
 # Beyond these a table or a list is cut, and the page says so; summary.csv always has all.
 N_ROWS = 1500
 N_NAMED = 20
+N_SPACES_IN_TITLE = 3
 TITLES = {
     "subject": "subject",
     "feature_space": "features",
     "layer_name": "layer name",
+    "best_layer": "best layer",
+    "interval": "95 % interval of the gain",
     "n_subjects": "subjects",
     "n_targets": "targets",
     "r2": "R²",
@@ -49,11 +53,18 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table as the page shows it: every cell is text; `is_text` says which columns are not numbers."""
+    """A table as the page shows it: every cell is text; `is_text` says which columns are not numbers.
+
+    `groups` are rows under a title of their own; a single group without one is a plain table.
+    """
 
     headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    groups: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
     is_text: tuple[bool, ...]
+
+    @property
+    def n_rows(self) -> int:
+        return sum(len(rows) for _, rows in self.groups)
 
 
 @dataclass(frozen=True)
@@ -118,12 +129,12 @@ def _render(scores: Scores, run: Mapping[str, Any], notices: Sequence[str]) -> s
         files("brainalign.report").joinpath("template.html.jinja").read_text(encoding="utf-8")
     )
     return template.render(
-        title=str(run.get("title") or f"Brain scores of {', '.join(profile['feature_space'].unique())}"),
+        title=str(run.get("title") or f"Brain scores of {_spaces_in_title(profile)}"),
         notices=[str(notice) for notice in notices],
-        answers=headline(scores),
+        **_answers(scores),
         facts=_facts(scores, run),
         pictures=_pictures(scores),
-        profile=_table(profile.drop(columns=_repeated(profile))),
+        profile=_table(_without_repetition(profile)),
         **_subject_table(scores),
         recovery=_recovery(scores),
         findings=_findings(scores, run),
@@ -134,6 +145,19 @@ def _render(scores: Scores, run: Mapping[str, Any], notices: Sequence[str]) -> s
         recipe=str(run.get("recipe_yaml") or ""),
         profile_json=_records(profile),
     )
+
+
+def _spaces_in_title(profile: pd.DataFrame) -> str:
+    spaces = profile["feature_space"].unique()
+    return ", ".join(spaces) if len(spaces) <= N_SPACES_IN_TITLE else f"{len(spaces)} feature spaces"
+
+
+def _answers(scores: Scores) -> dict[str, Any]:
+    """The answer of one feature space in words; of several a line each, and what limits them once."""
+    answers = headline(scores)
+    if len(answers) == 1:
+        return {"statement": answers[0].statement, "verdicts": None, "remarks": answers[0].remarks}
+    return {"statement": "", "verdicts": _plain_table(verdicts(scores)), "remarks": caveats(scores)}
 
 
 def _facts(scores: Scores, run: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -220,11 +244,25 @@ def _data_uri(figure: Any) -> str:
 
 
 def _table(frame: pd.DataFrame) -> Table:
-    """`frame` as text: integers as they are, other numbers with three digits, the undefined as a dash."""
+    """`frame` as text: integers as they are, other numbers with three digits, the undefined as a dash.
+
+    The name of a feature space stands above its rows, since it may be long.
+    """
+    if "feature_space" not in frame:
+        return _plain_table(frame)
+    rest = frame.drop(columns="feature_space")
+    groups = tuple(
+        (str(space), _plain_table(rest.loc[rows.index]).groups[0][1])
+        for space, rows in frame.groupby("feature_space", sort=False)
+    )
+    return replace(_plain_table(rest), groups=groups)
+
+
+def _plain_table(frame: pd.DataFrame) -> Table:
     columns = [[_cell(value, str(name)) for value in frame[name]] for name in frame]
     return Table(
         headers=tuple(TITLES.get(str(name), str(name)) for name in frame),
-        rows=tuple(zip(*columns, strict=True)),
+        groups=(("", tuple(zip(*columns, strict=True))),),
         is_text=tuple(not pd.api.types.is_numeric_dtype(frame[name]) for name in frame),
     )
 
@@ -238,12 +276,14 @@ def _cell(value: Any, column: str) -> str:
     return number(float(value), 4 if column == "gain_se" else 3)
 
 
-def _repeated(profile: pd.DataFrame) -> list[str]:
-    """Columns that say nothing: layer names that only repeat the index, the one feature space's name."""
-    columns = ["feature_space"] if profile["feature_space"].nunique() == 1 else []
-    return columns + (
-        ["layer_name"] if (profile["layer_name"] == "layer " + profile["layer"].astype(str)).all() else []
-    )
+def _without_repetition(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out what says nothing: the one feature space's name, layer names that repeat the index or the space."""
+    says_nothing = (table["layer_name"] == "layer " + table["layer"].astype(str)) | [
+        repeats(space, name) for space, name in zip(table["feature_space"], table["layer_name"], strict=True)
+    ]
+    table = table.assign(layer_name=table["layer_name"].mask(says_nothing, ""))
+    columns = ["feature_space"] if table["feature_space"].nunique() == 1 else []
+    return table.drop(columns=columns + (["layer_name"] if says_nothing.all() else []))
 
 
 def _subject_table(scores: Scores) -> dict[str, Any]:
@@ -256,7 +296,7 @@ def _subject_table(scores: Scores) -> dict[str, Any]:
         note = (
             "Only each subject's best layer is shown here, selected on these same scores; summary.csv has all layers."
         )
-    return {"subjects": _table(table.drop(columns=_repeated(table))), "subjects_note": note}
+    return {"subjects": _table(_without_repetition(table)), "subjects_note": note}
 
 
 def _recovery(scores: Scores) -> dict[str, Any] | None:
@@ -299,6 +339,14 @@ def _findings(scores: Scores, run: Mapping[str, Any]) -> list[tuple[str, str, st
 
 def _undefined(scores: Scores) -> Iterator[tuple[str, str, str]]:
     bad = ~is_ok(scores)
+    for space, r in group_profile(scores).groupby("feature_space", sort=False)["r"]:
+        if r.isna().all():
+            yield (
+                "no-defined-r",
+                str(space),
+                "r is undefined for every layer and every subject, so that this feature space has no score. Its "
+                "values, or the responses, do not change within the training or the held-out samples.",
+            )
     if bad.any():
         names = [
             f"{subject}: {target} ({status})"

@@ -104,8 +104,9 @@ def _print_outcome(outcome: Outcome) -> None:
     profile = group_profile(outcome.scores)
     shown = [name for name in ("r", "r_baseline", "r_joint", "gain") if name in profile]
     click.echo(profile[["feature_space", "layer_name", *shown]].round(3).to_string(index=False))
-    best = profile.loc[profile["r"].idxmax()]
-    click.echo(f"Best layer (selected on these scores): {best['feature_space']}, {best['layer_name']}.")
+    if profile["r"].notna().any():
+        best = profile.loc[profile["r"].idxmax()]
+        click.echo(f"Best layer (selected on these scores): {best['feature_space']}, {best['layer_name']}.")
     click.echo("Done." if outcome.computed else "Nothing was left to compute.")
     for notice in outcome.notices:
         click.secho(notice.split(".")[0] + ".", fg="red", err=True)

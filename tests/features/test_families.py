@@ -14,6 +14,9 @@ from brainalign.errors import RecipeError
 from brainalign.features import LanguageModel, loading, pretrained
 from brainalign.features.model_files import locate
 
+# Some contexts are more than some of these small models can read.
+pytestmark = pytest.mark.filterwarnings("ignore:.*more than the model can read:brainalign.errors.DataWarning")
+
 ATOL = 1e-4
 FolderOf = Callable[[str], Path]
 

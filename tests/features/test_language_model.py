@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import stimulus_of
 
-from brainalign.errors import DataError, MissingExtraError, RecipeError
+from brainalign.errors import DataError, DataWarning, MissingExtraError, RecipeError
 from brainalign.features import LanguageModel, loading, pretrained, running_text
 from brainalign.features.model_files import locate
 from brainalign.features.tokens import tokenize, tokenize_words
@@ -119,6 +119,7 @@ def one_pass_per_word(model: str, stimulus: Stimulus, context_tokens: list[int] 
     return np.array(vectors).transpose(1, 0, 2)
 
 
+@pytest.mark.filterwarnings("ignore:.*more than the model can read:brainalign.errors.DataWarning")
 @pytest.mark.parametrize("context", [5, 16, 200])
 def test_shared_windows_give_what_one_pass_per_word_gives(model: str, context: int, story: list[str]) -> None:
     stimulus = make_stimulus(story[:250])
@@ -178,6 +179,13 @@ def test_context_is_bounded_by_what_the_model_can_read_and_the_metadata_say_so(
         assert least <= seen[np.argmax(seen >= least) :].min() < seen.max() < 63
         assert metadata["context_limited_by_model"] == is_limited
         assert not lm.extract(make_stimulus(story[:9])).metadata["context_limited_by_model"]
+
+
+def test_a_context_that_was_asked_for_and_cannot_be_read_is_warned_of(tiny_gpt2: Path, story: list[str]) -> None:
+    with pytest.warns(
+        DataWarning, match=r"a context of 60 tokens .* 63 tokens at once: some words see \d+ tokens only"
+    ):
+        LanguageModel(str(tiny_gpt2), context=60).extract(make_stimulus(story[:200]))
 
 
 def test_pooling_modes_agree_with_pooling_by_hand(model: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from tiny_models import story_words
 
 from brainalign.alignment import Epochs, Hemodynamic
 from brainalign.config import parse_recipe, resolved
-from brainalign.errors import DataWarning
-from brainalign.features import ToyModel
+from brainalign.errors import DataWarning, FitWarning, RecipeError
+from brainalign.features import LanguageModel, Named, Sound, SpeechModel, Surprisal, ToyModel
 from brainalign.pipeline import score_layers
 from brainalign.registry import FEATURES
 from brainalign.simulate import InMemory, simulate_fmri, simulate_meg
@@ -128,3 +129,63 @@ def test_what_a_feature_space_warns_of_is_a_finding_also_when_it_is_read_again(
         with pytest.warns(DataWarning, match=f"phonemes: .*{missing}"):
             scores = score_layers(dataset(stimuli, "fmri"), recipe.features, baseline=["word_rate"])
         assert any(missing in finding["message"] for finding in scores.attrs["findings"])
+
+
+def test_two_spaces_of_one_name_are_refused_before_anything_is_computed_and_a_name_of_ones_own_helps(
+    stimuli: dict[str, Stimulus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, toys = dataset(stimuli, "fmri"), [ToyModel(n_layers=1, seed=seed) for seed in (0, 1)]
+    named = Named("another toy", toys[1])
+    scores = score_layers(data, [toys[0], named], baseline=["word_rate"])
+    assert list(dict.fromkeys(scores.feature_space.values)) == ["ToyModel", "another toy"]
+    alone = score_layers(data, toys[1], baseline=["word_rate"], store=None)
+    np.testing.assert_array_equal(scores.r.values[2:], alone.r.values)
+    monkeypatch.setattr(ToyModel, "extract", lambda *_: pytest.fail("something was computed"))
+    with pytest.raises(RecipeError, match=r"two feature spaces are called 'ToyModel'\. Give one a `name`"):
+        score_layers(data, toys, baseline=["word_rate"])
+
+
+def test_a_recipe_names_any_kind_of_features(tmp_path: Path) -> None:
+    entries = [
+        {"kind": "toy_model", "name": "mine"},
+        {"kind": "precomputed", "path": "{stimulus}.npy", "name": "theirs"},
+    ]
+    recipe = parse_recipe({"dataset": {"name": "simulated"}, "features": entries}, folder=tmp_path)
+    assert [space.name for space in recipe.features] == ["mine", "theirs"]
+    assert parse_recipe(resolved(recipe)).features == recipe.features
+    with pytest.raises(RecipeError, match=r"features\.0\.name: .* needs one"):
+        parse_recipe({"dataset": {"name": "simulated"}, "features": [{"kind": "toy_model", "name": " "}]})
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (LanguageModel("nowhere", context="sentence"), "needs sentences, and stimulus 's0' has none"),
+        (LanguageModel("nowhere", shuffle="sentences"), "a column `sentence` in its words"),
+        (Surprisal("nowhere", context="sentence"), "needs sentences"),
+        (Sound("pitch"), "'pitch' needs sound, and stimulus 's0' has none: it needs its audio"),
+        (SpeechModel("nowhere"), "needs sound"),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_what_a_stimulus_lacks_is_told_before_anything_is_computed(
+    space: Any, message: str, stimuli: dict[str, Stimulus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = {
+        name: replace(stimulus, words=stimulus.words.drop(columns="sentence"), audio=None)
+        for name, stimulus in stimuli.items()
+    }
+    data = dataset(bare, "fmri")
+    monkeypatch.setattr(ToyModel, "extract", lambda *_: pytest.fail("something was computed"))
+    with pytest.raises(RecipeError, match=message):
+        score_layers(data, [ToyModel(), space], baseline=["word_rate"])
+
+
+def test_features_that_do_not_vary_have_no_score_and_are_named(stimuli: dict[str, Stimulus]) -> None:
+    def constant(stimulus: Stimulus) -> np.ndarray:
+        return np.ones((2, len(stimulus.words), 3))
+
+    data = dataset(stimuli, "meg")
+    with pytest.warns(FitWarning, match=r"constant: 2 of 2 layers have no r for any target \(layer 0, layer 1\)"):
+        scores = score_layers(data, constant, alignment=Epochs(-0.1, 0.6, 20.0, (0.5, 10.0)), store=None)
+    assert np.isnan(scores.r.values).all()

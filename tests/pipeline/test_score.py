@@ -14,7 +14,7 @@ import xarray as xr
 from brainalign.alignment import Epochs, Hemodynamic
 from brainalign.encoding import RidgeEncoder, Splits
 from brainalign.errors import DataError, DataWarning, FitWarning, RecipeError, StoreWarning
-from brainalign.features import Baseline, ToyModel
+from brainalign.features import Baseline, Named, ToyModel
 from brainalign.pipeline import score as score_module
 from brainalign.pipeline import score_layers
 from brainalign.pipeline.fit import Unit, UnitScores
@@ -172,7 +172,7 @@ def test_a_bad_target_is_undefined_and_the_others_do_not_notice(fmri: InMemory, 
 
 
 def test_feature_spaces_stand_one_after_the_other(fmri: InMemory) -> None:
-    other = ToyModel(n_layers=1, dimension=4, seed=3)
+    other = Named("another toy", ToyModel(n_layers=1, dimension=4, seed=3))
     scores = score_layers(fmri, [TOY, other], store=None)
     alone = score_layers(fmri, other, store=None)
     assert scores.layer_index.values.tolist() == [0, 1, 2, 3, 0, 1]
