@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["Curve", "curves", "layer_called", "repeats"]
+__all__ = ["Curve", "curves", "is_numbered", "layer_called"]
 
 NUMBERED = re.compile(r"(?P<stack>encoder |decoder |)layer (?P<number>\d+)(?P<output> attention| mlp|)")
 
@@ -63,12 +63,12 @@ def layer_called(space: str, layer_name: str) -> str:
     >>> layer_called("gpt2", "layer 3"), layer_called("pitch", "pitch")
     ('gpt2, layer 3', 'pitch')
     """
-    return space if repeats(space, layer_name) else f"{space}, {layer_name}"
+    return space if layer_name == space else f"{space}, {layer_name}"
 
 
-def repeats(space: str, layer_name: str) -> bool:
-    """Whether the name of a layer says no more than that of its feature space."""
-    return layer_name.casefold() in space.casefold()
+def is_numbered(layer_name: str) -> bool:
+    """Whether a name says which layer it is, as "layer 3 attention" does."""
+    return NUMBERED.fullmatch(layer_name) is not None
 
 
 def _curve(space: str, part: str, rows: pd.DataFrame) -> Curve:

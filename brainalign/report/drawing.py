@@ -112,14 +112,15 @@ def draw_mean(axes: Axes, x: np.ndarray, by_subject: pd.DataFrame, style: Look, 
 def draw_points(axes: Axes, x: int, by_subject: pd.Series, style: Look) -> None:
     """Draw the mean of one value per subject as a point with its standard error, and each subject's beside it."""
     if by_subject.notna().sum() > 1:
-        beside = np.full(len(by_subject), x + 0.22)
+        beside = np.full(len(by_subject), x + 0.15)
         axes.plot(beside, by_subject.to_numpy(), ".", color=style.colour, markersize=4, alpha=0.45)
-    axes.errorbar(x, by_subject.mean(), yerr=by_subject.sem(), color=style.colour, fmt=style.marker or "o", capsize=4)
+    mean, se = _mean_se(by_subject)
+    axes.errorbar([x], [mean], yerr=[se], color=style.colour, fmt=style.marker or "o", capsize=4)
 
 
 def draw_level(axes: Axes, by_subject: pd.Series) -> Line2D | None:
     """Draw the mean of one value per subject across the panel, with its standard error as a band."""
-    mean, se = by_subject.mean(), by_subject.sem()
+    mean, se = _mean_se(by_subject)
     if np.isfinite(se):
         axes.axhspan(mean - se, mean + se, color=BASELINE.colour, alpha=0.2, linewidth=0)
     if not np.isfinite(mean):
@@ -197,14 +198,13 @@ def add_key(figure: Figure, labels: Sequence[str], handles: Sequence[Line2D] = (
         return
     blank = Line2D([], [], linestyle="none")
     shown = [*handles, *[blank] * (len(labels) - len(handles))]
-    key = figure.legend(
+    figure.legend(
         shown,
         [wrapped(label, KEY_LETTERS) for label in labels],
         loc="outside lower left",
         borderaxespad=0.2,
         **({} if handles else {"handlelength": 0, "handletextpad": 0}),
     )
-    key.set_in_layout(True)
 
 
 def key_height_in(labels: Sequence[str]) -> float:
@@ -222,6 +222,12 @@ def wrapped(name: str, n_letters: int) -> str:
     """`name` as it can be drawn, in lines of at most `n_letters`."""
     clean = short(name)
     return clean if len(clean) <= n_letters else textwrap.fill(clean, n_letters)
+
+
+def _mean_se(by_subject: pd.Series) -> tuple[float, float]:
+    """The mean over subjects and its standard error; NaN where there are too few for it."""
+    table = by_subject.to_frame().T
+    return float(table.mean(axis=1).iloc[0]), float(table.sem(axis=1).iloc[0])
 
 
 def _number_layers(

@@ -95,15 +95,15 @@ def layer_profile(scores: Scores, space: str | None = None) -> CaptionedFigure:
     space : str, optional
         One feature space; all by default, over relative depth, since they may differ in their numbers of layers.
 
-    Notes
-    -----
-    The parts of a space (attention, mlp, encoder, decoder) are a line each. Single layers, which have no depth, stand
-    side by side in panels of their own. With more than three lines each subject's are left out.
-
     Raises
     ------
     RecipeError
         If there is no such feature space.
+
+    Notes
+    -----
+    The parts of a space (attention, mlp, encoder, decoder) are a line each. Single layers, which have no depth, stand
+    side by side in panels of their own. With more than three lines each subject's are left out.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def layer_profile(scores: Scores, space: str | None = None) -> CaptionedFigure:
         depth = layers["depth"] if len(spaces) > 1 else _numbers(lines)
         handles |= {curve.name: line for curve, line in _draw_lines(beside[0], lines, by_layer, depth)}
     if points:
-        _draw_points(beside[-1], points, by_layer)
+        _draw_points(beside[-1], points, by_layer, is_alone=not lines)
     for panels in beside:
         level = draw_level(panels["r"], levels) if levels is not None else None
         handles |= {"baseline alone": level} if level else {}
@@ -229,7 +229,7 @@ def layer_by_latency(scores: Scores) -> CaptionedFigure:
         axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
     bottom.axhline(0, color="black", linewidth=0.8)
     bottom.set(xlabel="latency from word onset (s)", ylabel="r", xlim=even_edges(latency_s)[[0, -1]])
-    figure.caption = _latency_caption(int(r.notnull().any(["layer", "latency"]).sum()), best is not None)
+    figure.caption = _latency_caption(scores, int(r.notnull().any(["layer", "latency"]).sum()), best is not None)
     return figure
 
 
@@ -301,13 +301,11 @@ def _panels(
     variables: Sequence[str], lines: Sequence[Drawn], points: Sequence[Drawn]
 ) -> tuple[CaptionedFigure, list[dict[str, Axes]]]:
     """Panels by variable, one below the other: those of lines, and beside them those of single layers, if any."""
-    names_in = LETTER_IN * N_POINT_LETTERS if points else 0.0
+    names_in = LETTER_IN * N_POINT_LETTERS if points and (lines or not _point_letters(points)) else 0.0
     key_in = key_height_in([curve.name for curve in lines]) if len(lines) > 1 else 0.0
     points_in = POINT_IN * len(points) + 0.2
     width_in = (WIDTH_IN if lines else max(WIDTH_IN, 0.9 + points_in)) + (points_in if lines and points else 0)
-    figure = CaptionedFigure(
-        figsize=(width_in, 1.4 + 2.2 * len(variables) + max(key_in, 0.0) + names_in), layout="constrained"
-    )
+    figure = CaptionedFigure(figsize=(width_in, 1.4 + 2.2 * len(variables) + key_in + names_in), layout="constrained")
     widths = [width for width, is_drawn in ((WIDTH_IN - 0.9, lines), (points_in, points)) if is_drawn]
     grid = figure.add_gridspec(len(variables), len(widths), width_ratios=widths, height_ratios=(3, 2)[: len(variables)])
     beside: list[dict[str, Axes]] = []
@@ -329,23 +327,36 @@ def _draw_lines(
     panels: dict[str, Axes], lines: Sequence[Drawn], by_layer: dict[str, pd.DataFrame], depth: pd.Series
 ) -> Iterator[tuple[Drawn, Line2D]]:
     """Draw the lines of each variable; gives them and what stands for them in the legend."""
+    are_few = len(lines) <= N_LINES_WITH_SUBJECTS
     for curve in lines:
-        x = depth.loc[curve.layers.rows].to_numpy()
+        x = depth.reindex(curve.layers.rows).to_numpy()
         for variable, axes in panels.items():
             values = by_layer[variable].loc[curve.layers.rows]
-            if len(lines) <= N_LINES_WITH_SUBJECTS:
+            if are_few:
                 draw_subjects(axes, x, values, curve.look)
-            line = draw_mean(axes, x, values, curve.look, alpha=0.25 if len(lines) <= N_LINES_WITH_SUBJECTS else 0.1)
-        yield curve, line
+            line = draw_mean(axes, x, values, curve.look, alpha=0.25 if are_few else 0.1)
+            if variable == "r":
+                yield curve, line
 
 
-def _draw_points(panels: dict[str, Axes], points: Sequence[Drawn], by_layer: dict[str, pd.DataFrame]) -> None:
+def _point_letters(points: Sequence[Drawn]) -> int:
+    """How many letters side by side names may have in a line; 0 where they must be turned."""
+    n_letters = int((WIDTH_IN - 0.9) / len(points) / LETTER_IN)
+    return n_letters if max(len(word) for curve in points for word in curve.name.split() or [""]) < n_letters else 0
+
+
+def _draw_points(
+    panels: dict[str, Axes], points: Sequence[Drawn], by_layer: dict[str, pd.DataFrame], *, is_alone: bool
+) -> None:
+    """Draw single layers side by side, each over its name."""
     for variable, axes in panels.items():
         for x, curve in enumerate(points):
             draw_points(axes, x, by_layer[variable].loc[curve.layers.rows[0]], curve.look)
     *_, last = panels.values()
-    names = [wrapped(curve.name, N_POINT_LETTERS) for curve in points]
-    last.set_xticks(range(len(points)), labels=names, rotation=90, fontsize=8.5, parse_math=False)
+    n_letters = _point_letters(points) if is_alone else 0
+    names = [wrapped(curve.name, n_letters or N_POINT_LETTERS) for curve in points]
+    rotation = 0 if n_letters else 90
+    last.set_xticks(range(len(points)), labels=names, rotation=rotation, fontsize=8.5, parse_math=False)
     last.set_xlim(-0.6, len(points) - 0.4)
 
 
@@ -532,10 +543,15 @@ def _grid_caption(scores: Scores, variable: str, n_names: int) -> str:
             f"Shown are the {N_TARGETS_SHOWN} of {n_names} targets with the highest value at any layer, the highest "
             "on top: selected on these same scores."
         )
-    return " ".join([*parts, "Grey: undefined."])
+    return " ".join([*parts, *_cells_caption(scores), "Grey: undefined."])
 
 
-def _latency_caption(n_subjects: int, has_course: bool) -> str:
+def _cells_caption(scores: Scores) -> list[str]:
+    several = len(curves(layer_table(scores))) > 1
+    return ["White lines part the feature spaces; cells of those with few layers may be wider."] if several else []
+
+
+def _latency_caption(scores: Scores, n_subjects: int, has_course: bool) -> str:
     spread = (
         "a single subject: there is no standard error"
         if n_subjects == 1
@@ -543,7 +559,8 @@ def _latency_caption(n_subjects: int, has_course: bool) -> str:
     )
     parts = [
         f"Prediction by layer and latency, mean over targets, then over subjects (n = {n_subjects}). {HELD_OUT}. "
-        "Dotted: word onset. Before it, r above zero can come from earlier words, which a word's features may carry."
+        "Dotted: word onset. Before it, r above zero can come from earlier words, which a word's features may carry.",
+        *_cells_caption(scores),
     ]
     if has_course:
         parts.append(
@@ -554,7 +571,7 @@ def _latency_caption(n_subjects: int, has_course: bool) -> str:
 
 
 def _map_caption(scores: Scores, best: int, n_left_out: int) -> str:
-    layer = layer_table(scores).loc[best]
+    layer = layer_table(scores).to_dict("records")[best]
     n_subjects = len(np.unique(scores["subject"].values.astype(str)))
     left_out = f" {n_left_out} places without a defined score are left out." if n_left_out else ""
     return (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainalign.report.curves import repeats
+from brainalign.report.curves import is_numbered
 from brainalign.report.means import fold_means, mean_by
 from brainalign.report.tables import group_profile
 from brainalign.types import Scores
@@ -20,6 +20,7 @@ __all__ = ["Answer", "caveats", "headline", "number", "signed", "verdicts"]
 
 # With fewer subjects an interval over them is given, but nothing is concluded from it.
 SUBJECTS_FOR_A_VERDICT = 5
+VERDICT_COLUMNS = ("feature_space", "best_layer", "r", "best_latency", "r_baseline", "gain", "interval", "verdict")
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,21 @@ def verdicts(scores: Scores) -> pd.DataFrame:
     """
     profile = group_profile(scores)
     rows = [_verdict_row(scores, str(space), rows) for space, rows in profile.groupby("feature_space", sort=False)]
-    return pd.DataFrame(rows).fillna(number(np.nan))
+    table = pd.DataFrame(rows)
+    return table[[column for column in VERDICT_COLUMNS if column in table]].fillna(number(np.nan))
 
 
 def caveats(scores: Scores) -> list[str]:
     """What limits the verdicts, each once; what does not hold for all feature spaces names those it holds for."""
     said: dict[str, list[str]] = {}
-    judged = 0
+    judged = []
     for space, rows in group_profile(scores).groupby("feature_space", sort=False):
         if rows["r"].notna().any():
-            judged += 1
+            judged.append(str(space))
             for remark in _limits(scores, _best(rows), len(rows)):
                 said.setdefault(remark, []).append(str(space))
-    return [remark if len(spaces) == judged else f"{'; '.join(spaces)}: {remark}" for remark, spaces in said.items()]
+    remarks = [_of_whom(spaces, judged) + remark for remark, spaces in said.items()]
+    return remarks + (["The best latency was chosen on these same scores."] if "latency" in scores.dims else [])
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -121,13 +124,21 @@ def _best(profile: pd.DataFrame) -> Row:
     return profile.to_dict("records")[int(profile["r"].argmax())]
 
 
+def _of_whom(spaces: list[str], judged: list[str]) -> str:
+    """Of which feature spaces a remark holds, by naming those or the others, whichever are fewer."""
+    others = [space for space in judged if space not in spaces]
+    if not others:
+        return ""
+    return f"{'; '.join(spaces)}: " if len(spaces) <= len(others) else f"All but {'; '.join(others)}: "
+
+
 def _verdict_row(scores: Scores, space: str, profile: pd.DataFrame) -> dict[str, str]:
     if profile["r"].isna().all():
         return {"feature_space": space, "best_layer": "", "verdict": "has no defined r: see the warnings below"}
     best = _best(profile)
     row = {
         "feature_space": space,
-        "best_layer": "" if repeats(space, best["layer_name"]) else best["layer_name"],
+        "best_layer": "" if best["layer_name"] == space else best["layer_name"],
         "r": _plus_minus(best["r"], best["r_se"]),
     }
     if "latency" in scores.dims:
@@ -140,11 +151,11 @@ def _verdict_row(scores: Scores, space: str, profile: pd.DataFrame) -> dict[str,
 
 def _which(space: str, best: Row, n_layers: int) -> str:
     if n_layers == 1:
-        name = "" if repeats(space, best["layer_name"]) else f" ({best['layer_name']})"
+        name = "" if best["layer_name"] == space else f" ({best['layer_name']})"
         return f"The only layer of {space}{name} predicts held-out responses"
-    layer = f"layer {best['layer']}"
-    name = "" if best["layer_name"] == layer else f" ({best['layer_name']})"
-    return f"Of the {n_layers} layers of {space}, {layer}{name} predicts best,"
+    name = best["layer_name"]
+    layer = name if is_numbered(name) else f"layer {best['layer']} ({name})"
+    return f"Of the {n_layers} layers of {space}, {layer} predicts best,"
 
 
 def _plus_minus(mean: float, se: float) -> str:
@@ -162,7 +173,7 @@ def _gain(best: Row) -> str:
     clause += f" (95 % interval over subjects: {interval})"
     if best["n_subjects"] < SUBJECTS_FOR_A_VERDICT:
         return f"{clause}; {verdict}"
-    return f"{clause}, an interval {verdict}"
+    return f"{clause}, an interval that {verdict}"
 
 
 def _judged(best: Row) -> tuple[str, str, str]:
@@ -181,9 +192,9 @@ def _verdict(low: float, high: float, n_subjects: int) -> str:
     if n_subjects < SUBJECTS_FOR_A_VERDICT:
         return f"{n_subjects} subjects are too few for a verdict"
     if low <= 0 <= high:
-        return "that includes zero: the layer adds nothing measurable over the baseline"
+        return "includes zero: the layer adds nothing measurable over the baseline"
     side = "above" if low > 0 else "below"
-    return f"{side} zero: for these stimuli the layer " + (
+    return f"lies {side} zero: for these stimuli the layer " + (
         "adds to the baseline" if low > 0 else "makes the baseline worse"
     )
 

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from brainalign.files import atomic_path
-from brainalign.report.curves import repeats
 from brainalign.report.headline import caveats, headline, number, signed, verdicts
 from brainalign.report.means import fold_means, is_ok, layer_table, subject_names
 from brainalign.report.tables import Recovery, group_profile, planted_recovery, summary
@@ -26,12 +25,14 @@ __all__ = ["write_report"]
 N_ROWS = 1500
 N_NAMED = 20
 N_SPACES_IN_TITLE = 3
+# Columns that hold numbers even where they are written out.
+NUMBERS = ("r", "best_latency", "r_baseline", "gain", "interval")
 TITLES = {
     "subject": "subject",
     "feature_space": "features",
     "layer_name": "layer name",
     "best_layer": "best layer",
-    "interval": "95 % interval of the gain",
+    "interval": "95 % interval",
     "n_subjects": "subjects",
     "n_targets": "targets",
     "r2": "R²",
@@ -157,7 +158,10 @@ def _answers(scores: Scores) -> dict[str, Any]:
     answers = headline(scores)
     if len(answers) == 1:
         return {"statement": answers[0].statement, "verdicts": None, "remarks": answers[0].remarks}
-    return {"statement": "", "verdicts": _plain_table(verdicts(scores)), "remarks": caveats(scores)}
+    table = verdicts(scores)
+    if (table["best_layer"] == "").all():
+        table = table.drop(columns="best_layer")
+    return {"statement": "", "verdicts": _plain_table(table), "remarks": caveats(scores)}
 
 
 def _facts(scores: Scores, run: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -263,7 +267,7 @@ def _plain_table(frame: pd.DataFrame) -> Table:
     return Table(
         headers=tuple(TITLES.get(str(name), str(name)) for name in frame),
         groups=(("", tuple(zip(*columns, strict=True))),),
-        is_text=tuple(not pd.api.types.is_numeric_dtype(frame[name]) for name in frame),
+        is_text=tuple(not pd.api.types.is_numeric_dtype(frame[name]) and name not in NUMBERS for name in frame),
     )
 
 
@@ -278,10 +282,9 @@ def _cell(value: Any, column: str) -> str:
 
 def _without_repetition(table: pd.DataFrame) -> pd.DataFrame:
     """Leave out what says nothing: the one feature space's name, layer names that repeat the index or the space."""
-    says_nothing = (table["layer_name"] == "layer " + table["layer"].astype(str)) | [
-        repeats(space, name) for space, name in zip(table["feature_space"], table["layer_name"], strict=True)
-    ]
-    table = table.assign(layer_name=table["layer_name"].mask(says_nothing, ""))
+    is_index = table["layer_name"] == "layer " + table["layer"].astype(str)
+    says_nothing = is_index | (table["layer_name"] == table["feature_space"])
+    table = table.assign(layer_name=table["layer_name"].mask(table["layer_name"] == table["feature_space"], ""))
     columns = ["feature_space"] if table["feature_space"].nunique() == 1 else []
     return table.drop(columns=columns + (["layer_name"] if says_nothing.all() else []))
 
@@ -344,8 +347,8 @@ def _undefined(scores: Scores) -> Iterator[tuple[str, str, str]]:
             yield (
                 "no-defined-r",
                 str(space),
-                "r is undefined for every layer and every subject, so that this feature space has no score. Its "
-                "values, or the responses, do not change within the training or the held-out samples.",
+                "No r is defined, at no layer and for no subject, so that nothing is said of this feature space. "
+                "Either its values do not change over the samples, or no response is valid.",
             )
     if bad.any():
         names = [

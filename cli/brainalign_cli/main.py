@@ -96,6 +96,7 @@ def run(recipe: str, out: str | None, jobs: int | None, changes: tuple[str, ...]
 
 def _print_outcome(outcome: Outcome) -> None:
     from brainalign.report import group_profile
+    from brainalign.report.curves import layer_called
 
     for notice in outcome.notices:
         click.secho(f"\n*** {notice}\n", fg="red", bold=True, err=True)
@@ -106,7 +107,8 @@ def _print_outcome(outcome: Outcome) -> None:
     click.echo(profile[["feature_space", "layer_name", *shown]].round(3).to_string(index=False))
     if profile["r"].notna().any():
         best = profile.loc[profile["r"].idxmax()]
-        click.echo(f"Best layer (selected on these scores): {best['feature_space']}, {best['layer_name']}.")
+        layer = layer_called(str(best["feature_space"]), str(best["layer_name"]))
+        click.echo(f"Best layer (selected on these scores): {layer}.")
     click.echo("Done." if outcome.computed else "Nothing was left to compute.")
     for notice in outcome.notices:
         click.secho(notice.split(".")[0] + ".", fg="red", err=True)

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from io import BytesIO, StringIO
+from itertools import combinations
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from brainalign.errors import RecipeError
 from brainalign.report import group_profile, layer_by_latency, layer_profile, region_by_layer, summary, topography
@@ -89,7 +91,7 @@ def test_an_unknown_space_or_variable_names_the_nearest(make_scores: Make) -> No
         region_by_layer(make_scores(), variable="r_baseline")
 
 
-@pytest.mark.parametrize("name", ["$x$", "a_b^c", r"\alpha$", "$", "<b>&\"'", "日本語", "naïve"])
+@pytest.mark.parametrize("name", ["$x$", "a_b^c", r"\alpha$", "$", "_x", "<b>&\"'", "日本語", "naïve"])
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from:UserWarning")
 def test_names_are_drawn_letter_by_letter(make_scores: Make, name: str) -> None:
     scores = make_scores(targets=[name, "other"], spaces={name: 2, "second": 2}, latency_s=LATENCIES_S)
@@ -240,3 +242,113 @@ def test_drawing_leaves_the_callers_style_alone(make_scores: Make) -> None:
 def test_a_table_does_not_wait_for_matplotlib() -> None:
     code = "import sys; from brainalign.report import summary; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+MANY = {f"a model of a rather long name (number {i}, context {20 * i} words exactly)": 2 + i % 4 for i in range(9)}
+SINGLE = {f"surprisal and entropy of a model, number {i}": 1 for i in range(4)}
+
+
+def named(scores: Scores, names: list[str]) -> Scores:
+    return scores.assign_coords(layer_name=("layer", names))
+
+
+def assert_readable(figure: Figure) -> None:
+    """No two texts overlap, none is cut, and the key lies on no axes."""
+    texts, (width_in, height_in) = shown_texts(figure), figure.get_size_inches()
+    for (name, box), (other, another) in combinations(texts, 2):
+        # A hundredth of an inch: boxes are higher than their letters.
+        assert min(box.x1, another.x1) - max(box.x0, another.x0) < 0.01 or (
+            min(box.y1, another.y1) - max(box.y0, another.y0) < 0.01
+        ), (name, other)
+    for name, box in texts:
+        assert min(box.x0, box.y0, width_in - box.x1, height_in - box.y1) > -0.01, name
+    for legend in figure.legends:
+        for axes in figure.axes:
+            assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+
+
+def shown_texts(figure: Figure) -> list[tuple[str, Bbox]]:
+    """The texts that are drawn and their boxes in inches."""
+    figure.draw_without_rendering()
+    texts = [text for legend in figure.legends for text in legend.get_texts()]
+    for axes in figure.axes:
+        texts += [axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        for axis, low_high in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            low, high = sorted(low_high)
+            texts += [t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high and t.label1.get_visible()]
+            texts += [t.label2 for t in axis.get_major_ticks() if low <= t.get_loc() <= high and t.label2.get_visible()]
+    texts = [text for text in texts if text.get_visible() and text.get_text().strip()]
+    return [(text.get_text(), Bbox(text.get_window_extent().get_points() / figure.dpi)) for text in texts]
+
+
+@pytest.mark.parametrize(
+    "spaces",
+    [
+        {"gpt2": 13},
+        {"gpt2": 13, "bert": 5},
+        {"gpt2": 1},
+        {"pitch": 1, "sound envelope": 1, "surprisal": 1},
+        MANY,
+        SINGLE,
+        MANY | SINGLE,
+        {f"space {i}": 1 for i in range(30)},
+        {"x": 40, "y": 1, "z": 1},
+    ],
+    ids=["one", "two", "one-single", "three-single", "many", "single", "many-and-single", "thirty-single", "one-large"],
+)
+def test_nothing_overlaps_and_nothing_is_cut(make_scores: Make, spaces: dict[str, int]) -> None:
+    scores = make_scores(spaces=spaces, latency_s=LATENCIES_S)
+    for figure in (layer_profile(scores), region_by_layer(scores), layer_by_latency(scores)):
+        assert_readable(figure)
+
+
+def test_the_whole_names_of_many_spaces_are_in_every_figure(make_scores: Make) -> None:
+    scores = make_scores(spaces=MANY | SINGLE, latency_s=LATENCIES_S)
+    for figure in (layer_profile(scores), region_by_layer(scores), layer_by_latency(scores)):
+        shown = " ".join(name for name, _ in shown_texts(figure)).replace("\n", " ")
+        assert [name for name in MANY | SINGLE if name not in shown] == []
+
+
+def test_many_lines_can_be_told_apart(make_scores: Make) -> None:
+    figure = layer_profile(make_scores(spaces={f"space {i}": 3 for i in range(30)}))
+    thick = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
+    looks = {f"{line.get_color()} {line.get_marker()} {line._dash_pattern}" for line in thick}
+    assert len(thick) == len(looks) == 30
+    assert "Thin lines" not in figure.caption
+
+
+def test_single_layers_stand_side_by_side(make_scores: Make) -> None:
+    scores = make_scores(spaces={"gpt2": 3, "pitch": 1, "envelope": 1})
+    figure = layer_profile(named(scores, ["layer 0", "layer 1", "layer 2", "pitch", "layer 7"]))
+    r, _, points, _ = figure.axes
+    assert max(line.get_xdata()[-1] for line in r.lines if len(line.get_xdata()) == 3) == 1.0
+    drawn = {container.lines[0].get_xdata()[0]: container.lines[0].get_ydata()[0] for container in points.containers}
+    np.testing.assert_allclose([drawn[0], drawn[1]], group_profile(scores)["r"][3:], rtol=1e-6)
+    assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == ["pitch", "envelope, layer 7"]
+    assert points.get_ylim() == r.get_ylim()
+
+
+def test_parts_of_layers_are_a_line_each_at_the_numbers_of_their_names(make_scores: Make) -> None:
+    names = ["layer 1 attention", "layer 1 mlp", "layer 2 attention", "layer 2 mlp", "layer 3 attention", "layer 3 mlp"]
+    scores = named(make_scores(spaces={"gpt2": 6}), names)
+    figure, r = layer_profile(scores), group_profile(scores)["r"].to_numpy()
+    drawn = [line for line in figure.axes[0].lines if line.get_linewidth() == 2]
+    assert [line.get_xdata().tolist() for line in drawn] == [[1, 2, 3], [1, 2, 3]]
+    np.testing.assert_allclose([line.get_ydata() for line in drawn], [r[::2], r[1::2]])
+    assert {"gpt2, attention", "gpt2, mlp"} <= {name for name, _ in shown_texts(figure)}
+    grid = region_by_layer(scores).axes[0].collections[0].get_array()
+    expected = scores["r"].mean("fold").values.reshape(6, 3, 2).mean(axis=1)[[0, 2, 4, 1, 3, 5]].T
+    np.testing.assert_allclose(grid, expected, atol=1e-6)
+
+
+def test_a_space_without_r_is_drawn_as_such(make_scores: Make) -> None:
+    scores = make_scores(spaces={"gpt2": 3, "flat": 2, "silent": 1}, latency_s=LATENCIES_S)
+    for name in ("r", "r2", "r_joint", "r2_joint"):
+        scores[name][{"layer": slice(3, 6)}] = np.nan
+    figure = layer_profile(scores)
+    shown = " ".join(name for name, _ in shown_texts(figure)).replace("\n", " ")
+    assert "flat (no r is defined)" in shown
+    assert "silent, layer 0 (no r is defined)" in shown
+    assert "No r is defined for flat, silent." in figure.caption
+    for other in (region_by_layer(scores), region_by_layer(scores, "gain"), layer_by_latency(scores)):
+        other.savefig(BytesIO(), format="svg")

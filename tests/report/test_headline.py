@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from brainalign.report import group_profile, headline
+from brainalign.report.headline import caveats, verdicts
 from brainalign.types import Scores
 
 Make = Callable[..., Scores]
@@ -75,3 +76,68 @@ def test_the_peak_latency_is_told(make_scores: Make) -> None:
 def test_no_defined_score_is_no_best_layer(make_scores: Make, spoil: Make) -> None:
     answer = headline(spoil(make_scores(subjects=["a"]), 0, 1))[0]
     assert answer.statement == "No layer of toy-model has a defined score."
+
+
+def undefined(scores: Scores, *layers: int) -> Scores:
+    """The same scores with no r at these layers, as of features that do not change."""
+    spoilt = scores.copy(deep=True)
+    for name in ("r", "r2", "r_joint", "r2_joint"):
+        spoilt[name][{"layer": list(layers)}] = np.nan
+    return spoilt
+
+
+@pytest.mark.parametrize("name", ["gpt2", "layer 0"])
+def test_a_single_layer_named_like_its_space_is_named_once(make_scores: Make, name: str) -> None:
+    scores = make_scores(spaces={"gpt2": 1}).assign_coords(layer_name=("layer", [name]))
+    statement = headline(scores)[0].statement
+    assert statement.startswith("The only layer of gpt2 " + ("predicts" if name == "gpt2" else "(layer 0) predicts"))
+
+
+def test_a_layer_goes_by_the_number_in_its_name(make_scores: Make) -> None:
+    names = ["layer 1 attention", "layer 1 mlp", "layer 2 attention", "layer 2 mlp"]
+    scores = make_scores().assign_coords(layer_name=("layer", names))
+    best = names[int(group_profile(scores)["r"].argmax())]
+    assert f"Of the 4 layers of toy-model, {best} predicts best" in headline(scores)[0].statement
+
+
+@pytest.mark.parametrize("latency_s", [None, np.linspace(0, 0.8, 9)])
+def test_verdicts_say_the_same_as_the_statements(make_scores: Make, latency_s: np.ndarray | None) -> None:
+    scores = make_scores(
+        subjects=[f"s{i}" for i in range(9)], spaces={"gpt2": 3, "bert": 5, "pitch": 1}, latency_s=latency_s
+    )
+    rows = verdicts(scores).to_dict("records")
+    for answer, row in zip(headline(scores), rows, strict=True):
+        for column in ("feature_space", "best_layer", "r", "r_baseline", "gain", "interval", "verdict"):
+            assert row[column] in answer.statement
+        if latency_s is not None:
+            assert any(f"highest at {row['best_latency']} s" in remark for remark in answer.remarks)
+
+
+def test_a_caveat_of_all_is_given_once_and_others_name_whom_they_concern(make_scores: Make) -> None:
+    scores = make_scores(spaces={"gpt2": 3, "bert": 5, "pitch": 1})
+    found = caveats(scores)
+    assert [remark for remark in found if "standard error (SE)" in remark] == [
+        "± is the standard error (SE) over n = 3 subjects."
+    ]
+    assert [remark for remark in found if remark.startswith("All but pitch: The layer was selected")]
+    of_each = {remark for answer in headline(scores) for remark in answer.remarks}
+    assert {remark.partition(": ")[2] if remark not in of_each else remark for remark in found} <= of_each
+
+
+@pytest.mark.parametrize("spoilt", [[0], [0, 1, 2], [8], range(9)])
+def test_a_space_without_r_says_so_and_the_others_are_as_before(make_scores: Make, spoilt: list[int]) -> None:
+    scores = make_scores(spaces={"gpt2": 3, "bert": 5, "pitch": 1})
+    before, after = verdicts(scores), verdicts(undefined(scores, *spoilt))
+    bounds = {"gpt2": range(3), "bert": range(3, 8), "pitch": range(8, 9)}
+    for i, (space, rows) in enumerate(bounds.items()):
+        if set(rows) <= set(spoilt):
+            assert after["verdict"][i] == "has no defined r: see the warnings below"
+            assert headline(undefined(scores, *spoilt))[i].statement == f"No layer of {space} has a defined score."
+        elif not set(rows) & set(spoilt):
+            assert after.loc[i].to_dict() == before.loc[i].to_dict()
+    assert not [remark for remark in caveats(undefined(scores, 8)) if "pitch" in remark]
+
+
+def test_verdicts_need_no_baseline(make_scores: Make) -> None:
+    table = verdicts(make_scores(spaces={"gpt2": 3, "bert": 5}, baseline=False))
+    assert list(table) == ["feature_space", "best_layer", "r"]

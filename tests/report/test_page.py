@@ -228,3 +228,41 @@ def test_a_failure_leaves_the_former_page(make_scores: Make, tmp_path: Path) -> 
     with pytest.raises(KeyError, match="subject"):
         write_report(make_scores().drop_vars("subject"), tmp_path / "report.html", RUN)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_of_many_spaces_each_has_a_line_and_its_rows_a_title(make_scores: Make, tmp_path: Path) -> None:
+    spaces = {f"model {i} (context {i} words exactly)": 3 for i in range(8)}
+    page = write(make_scores(spaces=spaces), tmp_path)
+    regions = {e.get("aria-label"): e for e in elements(page) if e.get("role") == "region"}
+    lines = list(regions["What each feature space predicts"].iter(f"{HTML}tr"))
+    assert [next(line.iter(f"{HTML}td")).text for line in lines[1:]] == list(spaces)
+    for label in ("Layers, mean over subjects", "Each subject and layer"):
+        titles = [e.text for e in regions[label].iter(f"{HTML}th") if e.get("scope") == "rowgroup"]
+        assert titles == list(spaces)
+    answer = next(e for e in elements(page) if e.get("class") == "answer")
+    remarks = ["".join(e.itertext()) for e in answer.iter(f"{HTML}li")]
+    assert len(remarks) == len(set(remarks)) <= 5
+
+
+def test_the_rows_under_a_title_are_those_of_the_space(make_scores: Make, tmp_path: Path) -> None:
+    scores = make_scores(spaces={"gpt2": 3, "bert": 2})
+    page, profile = write(scores, tmp_path), group_profile(scores)
+    region = next(e for e in elements(page) if e.get("aria-label") == "Layers, mean over subjects")
+    for body, (_, rows) in zip(region.iter(f"{HTML}tbody"), profile.groupby("feature_space", sort=False), strict=True):
+        cells = [[cell.text for cell in row.iter(f"{HTML}td")] for row in body.iter(f"{HTML}tr")][1:]
+        assert [row[2] for row in cells] == [f"{r:.3f}" for r in rows["r"]]
+
+
+@pytest.mark.parametrize("latency_s", [None, [0.0, 0.4, 0.8]])
+def test_a_space_without_r_is_reported_as_such(
+    make_scores: Make, tmp_path: Path, latency_s: list[float] | None
+) -> None:
+    scores = make_scores(spaces={"flat": 2, "gpt2": 3, "silent": 1}, latency_s=latency_s)
+    for name in ("r", "r2", "r_joint", "r2_joint"):
+        scores[name][{"layer": [0, 1, 5]}] = np.nan
+    text = text_of(write(scores, tmp_path))
+    assert text.count("has no defined r") == 2
+    assert "flat: No r is defined" in text
+    assert "silent: No r is defined" in text
+    assert "gpt2: No r is defined" not in text
+    assert "nan" not in text.lower().split()
