@@ -37,7 +37,7 @@ Shuffle = Literal["none", "words", "sentences"]
 T = TypeVar("T")
 
 # A processor is busy with so many tokens, a GPU with more; larger passes gain nothing and cost memory.
-ENOUGH_TOKENS = {"cpu": 2048, "mps": 4096, "cuda": 16384}
+ENOUGH_TOKENS = {"cpu": 1024, "mps": 4096, "cuda": 16384}
 # Of what is free, where no limit is set.
 SHARE_OF_FREE = 0.5
 # What a block works with at once, in vectors of a token: queries, keys, values, and four times the width in between.
