@@ -225,6 +225,11 @@ class LanguageModel(ModelStage):
             Of kind "word"; layers named "layer 0" to "layer L" ("encoder layer 0" ... "decoder layer L"). The
             metadata's ``context_tokens`` has one number per word: the tokens of its window before it.
 
+        Warns
+        -----
+        DataWarning
+            If the model cannot read as much context as was asked for, or has no token that begins a text.
+
         Raises
         ------
         RecipeError
@@ -246,16 +251,7 @@ class LanguageModel(ModelStage):
             windows = text.windows(reading)
             seen = context_tokens(windows, text)
             wanted = context_tokens(text.windows(replace(reading, limit=None, alone=True)), text)
-        is_limited = bool((seen < wanted).any())
-        # The default is 512 tokens, or what the model can.
-        if is_limited and isinstance(self.context, int) and self.context != LanguageModel.context:
-            warnings.warn(
-                f"stimulus '{stimulus.id}': a context of {self.context} {self.context_unit} is more than the model can "
-                f"read, {model.max_tokens} tokens at once: some words see {seen[seen < wanted].min()} tokens only.",
-                DataWarning,
-                stacklevel=2,
-            )
-        self._warn_of_first_places(model, stimulus, seen)
+        self._warn_of_contexts(model, stimulus, seen, wanted)
         return FeatureStream(
             name=self.name,
             layers=tuple(names),
@@ -270,7 +266,7 @@ class LanguageModel(ModelStage):
                 "context": self.context,
                 "context_unit": self.context_unit,
                 "context_is_exact": reading.alone,
-                "context_limited_by_model": is_limited,
+                "context_limited_by_model": bool((seen < wanted).any()),
                 "context_tokens": seen.tolist(),
                 "shuffled": self.shuffle,
                 "pooling": self.pooling,
@@ -321,8 +317,20 @@ class LanguageModel(ModelStage):
         alone = self.exact or not (model.causal or self.bidirectional)
         return Reading(self.context, self.context_unit, limit, alone, self.bidirectional)
 
-    def _warn_of_first_places(self, model: Pretrained, stimulus: Stimulus, seen: NDArray[np.intp]) -> None:
-        """Causal models treat whatever comes first as a mark of the beginning: its activations are not a word's."""
+    def _warn_of_contexts(
+        self, model: Pretrained, stimulus: Stimulus, seen: NDArray[np.intp], wanted: NDArray[np.intp]
+    ) -> None:
+        """Warn of words that see less than was asked for, and of those that nothing comes before."""
+        short = seen[seen < wanted]
+        # The default is 512 tokens, or what the model can.
+        if len(short) and isinstance(self.context, int) and self.context != LanguageModel.context:
+            warnings.warn(
+                f"stimulus '{stimulus.id}': a context of {self.context} {self.context_unit} is more than the model can "
+                f"read, {model.max_tokens} tokens at once: some words see {short.min()} tokens only.",
+                DataWarning,
+                stacklevel=3,
+            )
+        # Causal models treat whatever comes first as a mark of the beginning.
         n_first = int((seen == 0).sum())
         if model.causal and not model.before and n_first:
             warnings.warn(
