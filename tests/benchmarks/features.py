@@ -195,7 +195,7 @@ def speeds(model: str, n_words: int, rounds: int) -> Iterator[Row]:
 
 
 def memory(model: str, n_words: int, rounds: int) -> Iterator[Row]:
-    for n in (2000, 4000, 8000):
+    for n in (2000, 4000, 8000, 16000):
         command = [sys.executable, __file__, "--peak", model, str(n)]
         rise = float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         yield Row(
