@@ -134,10 +134,8 @@ def _tokens_with_blank(model: Pretrained) -> torch.Tensor:
     import torch
 
     tokenizer = model.tokenizer
-    n_known = int(model.model.config.get_text_config().vocab_size)
-    names: NDArray[np.str_] = np.array(
-        [str(name) for name in tokenizer.convert_ids_to_tokens(list(range(min(n_known, len(tokenizer)))))]
-    )
+    n_known = min(model.n_vocabulary, len(tokenizer))
+    names: NDArray[np.str_] = np.array([str(name) for name in tokenizer.convert_ids_to_tokens(list(range(n_known)))])
     chosen = np.flatnonzero(np.any([np.char.startswith(names, sign) for sign in BLANK_SIGNS], axis=0)).tolist()
     if not chosen:
         raise RecipeError("boundary_correction: this model's tokens carry no blanks; leave it out.")
