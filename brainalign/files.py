@@ -19,6 +19,7 @@ __all__ = [
     "atomic_path",
     "cache_folder",
     "digest_of",
+    "digest_of_file",
     "fsync_path",
     "known_sha256",
     "reserve_space",
@@ -134,10 +135,15 @@ def _fill_holes(descriptor: int, size: int, step: int = 2**20) -> None:
             content = content[os.write(descriptor, content) :]
 
 
+def digest_of_file(path: Path, kind: str) -> str:
+    """The digest of a file's bytes, in hex; `kind` is "sha256", "sha1" or "md5"."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+
+
 def sha256_of_file(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return digest_of_file(path, "sha256")
 
 
 def known_sha256(path: Path) -> str:

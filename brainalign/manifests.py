@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,14 +14,31 @@ from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.safe_yaml import read_yaml
 from brainalign.types import Modality
 
-__all__ = ["Manifest", "list_manifests", "manifest_folder", "read_manifest"]
+__all__ = ["Listing", "Manifest", "list_manifests", "manifest_folder", "read_manifest"]
+
+
+class Listing(BaseModel):
+    """An archive that tells its own files, sizes and checksums when asked: see `brainalign.datasets.listings`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    archive: Literal["osf", "hugging_face"]
+    # Nodes of OSF (their files are one tree), or the repository of a dataset on the Hugging Face Hub.
+    places: tuple[str, ...]
+    # A commit of the Hub's repository; OSF has none.
+    revision: str | None = None
 
 
 class Manifest(BaseModel):
     """What is known of a dataset before any of it is downloaded.
 
-    `files` names a table beside the manifest (tab separated: path, bytes, checksum); `source` is the https address
-    under which those paths lie; `facts` are the loader's own.
+    `files` names a table beside the manifest (tab separated): ``path``, ``bytes``, ``checksum`` ("sha256:...",
+    "md5:...", "sha1:..."), and at will ``source`` (which of `sources`; "archive" where there is no such column) and
+    ``s3_version`` (what pins the bytes of an object of S3). `sources` are https addresses in which ``{path}``,
+    ``{bytes}``, ``{checksum}`` (in hex) and ``{suffix}`` (".fif") stand for those of a file. `listing` is for archives
+    that tell their files when asked, `instructions` for data that users must get themselves; `facts` are the loader's.
+
+    `verified` says whether the table was compared with the archive's own list of files; `unverified` what was not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,17 +50,34 @@ class Manifest(BaseModel):
     citation: str
     licence: str
     description: str
-    source: str | None = None
+    # Where in the list of datasets: what is open, checksummed and used most comes first.
+    rank: int = 100
+    languages: tuple[str, ...] = ()
+    n_subjects: int | None = None
+    hours_per_subject: float | None = None
+    homepage: str | None = None
+    rows: Literal["time", "items"] = "time"
+    sources: dict[str, str] = {}
     files: str | None = None
+    listing: Listing | None = None
+    instructions: str | None = None
+    verified: bool = True
+    unverified: str | None = None
     facts: dict[str, Any] = {}
 
     def file_table(self) -> pd.DataFrame:
-        """The files of the dataset: columns ``path``, ``bytes``, ``checksum`` ("sha256:..." )."""
+        """The files of the dataset: columns ``path``, ``bytes``, ``checksum``, ``source``, ``s3_version``."""
+        columns = {"path": "", "bytes": 0, "checksum": "", "source": "archive", "s3_version": ""}
         if self.files is None:
-            return pd.DataFrame({"path": [], "bytes": [], "checksum": []})
-        return pd.read_csv(
-            manifest_folder() / self.files, sep="\t", dtype={"path": str, "checksum": str}, keep_default_na=False
+            return pd.DataFrame({name: [] for name in columns})
+        # No cell is guessed at: a path or version that reads "NA" is one.
+        table = pd.read_csv(
+            manifest_folder() / self.files,
+            sep="\t",
+            dtype=dict.fromkeys((name for name in columns if name != "bytes"), str),
+            keep_default_na=False,
         )
+        return table.assign(**{name: default for name, default in columns.items() if name not in table})
 
 
 def manifest_folder() -> Path:

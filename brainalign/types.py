@@ -103,6 +103,8 @@ class Stimulus:
         The sound, starting with the stimulus.
     language : str
         ISO 639-1 code; decides word frequencies and whether words are joined by blanks.
+    findings : tuple of Finding
+        What the loader corrected or filled in, such as times of words that an aligner had not found.
 
     Raises
     ------
@@ -121,6 +123,7 @@ class Stimulus:
     words: pd.DataFrame
     audio: Audio | None = None
     language: str = "en"
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         check_words(self.words, f"stimulus '{self.id}'")
@@ -197,6 +200,15 @@ class Recording:
         properties that come on the response's clock, already delayed as the response is (``sound_envelope``).
     digest : str
         Changes whenever the response, its confounds or its regressors do (of the files' checksums and settings).
+    space : mapping
+        What the places of the targets are in, JSON-able, so that scores can be drawn where they belong: ``kind``
+        ("volume", "surface", "parcels", "sensors", "electrodes"), ``unit`` ("mm", "m") of ``x``, ``y``, ``z``,
+        ``template`` (a standard brain, "MNI152NLin2009cAsym", "fsaverage6"; none for a subject's own); of a volume
+        ``affine`` and ``shape``, of a surface ``n_vertices`` of the left and the right hemisphere.
+    steps : tuple of str
+        What `read` does to the archive's numbers, in order, in words: "low-pass 40 Hz", "resampled to 100 Hz".
+    findings : tuple of Finding
+        What the loader corrected or left out: bad channels, a clock that drifts.
     """
 
     subject: str
@@ -210,6 +222,9 @@ class Recording:
     digest: str
     read_confounds: Callable[[], pd.DataFrame] | None = None
     read_regressors: Callable[[], pd.DataFrame] | None = None
+    space: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def __str__(self) -> str:
         return f"subject {self.subject}, run {self.run}"
@@ -254,13 +269,18 @@ class Finding:
 
 
 class Dataset(ABC):
-    """Stimuli, and the recordings of who heard them. Making one reads and downloads nothing."""
+    """Stimuli, and the recordings of who heard them. Making one reads and downloads nothing.
+
+    `rows` says what a row of a response is: a moment of the recording's clock, or an item of the stimulus (a word, a
+    sentence), numbered by a column ``item`` of the words.
+    """
 
     name: str
     title: str
     modality: Modality
     citation: str
     licence: str
+    rows: Literal["time", "items"] = "time"
 
     @property
     @abstractmethod

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from brainalign.datasets.fetching import RemoteFile, fetch_all, remote_files
+from brainalign.datasets.archive_dataset import ArchiveDataset, Run, chosen_of
 from brainalign.datasets.words import read_words
-from brainalign.errors import ChecksumError, DataError, RecipeError, nearest
-from brainalign.files import cache_folder, digest_of, sha256_of_file
-from brainalign.manifests import read_manifest
-from brainalign.types import Clock, Dataset, Finding, Floats, Modality, Recording, Stimulus
+from brainalign.errors import DataError, RecipeError
+from brainalign.files import digest_of
+from brainalign.types import Clock, Finding, Floats, Recording, Stimulus
 
 __all__ = ["Alice"]
 
@@ -24,7 +23,7 @@ TEXTGRID = "alice_stim_shared/DownTheRabbitHoleFinal_exp120_pad_1.TextGrid"
 MOTION = ("x_mm", "y_mm", "z_mm", "pitch_rad", "roll_rad", "yaw_rad")
 
 
-class Alice(Dataset):
+class Alice(ArchiveDataset):
     """The Alice fMRI set: 28 subjects who listened to one chapter for 12 minutes (Brennan et al. 2016).
 
     Parameters
@@ -68,9 +67,6 @@ class Alice(Dataset):
     subject s40: no sound onset is documented; the median of its protocol is taken, 0.0107 s.
     """
 
-    name = "alice"
-    modality: Modality = "fmri"
-
     def __init__(
         self,
         root: Path | None = None,
@@ -78,44 +74,37 @@ class Alice(Dataset):
         radius_mm: Literal[6, 10] = 6,
         regions: tuple[str, ...] | None = None,
     ) -> None:
-        manifest = read_manifest("alice")
-        self.title = manifest.title
-        self.citation = manifest.citation
-        self.licence = manifest.licence
-        self.root = root
-        self.radius_mm = radius_mm
-        self.regions = _chosen(regions, manifest.facts["regions"], "region")
-        self._facts = manifest.facts
-        self._subjects = _chosen(subjects, manifest.facts["subjects"], "subject")
         if radius_mm not in (6, 10):
             raise RecipeError(f"radius_mm is 6 or 10, not {radius_mm}.")
+        self.radius_mm = radius_mm
+        super().__init__("alice", root, subjects)
+        self.regions = chosen_of(regions, dict.fromkeys(self._facts["regions"]), "alice", "region")
 
-    @property
-    def subjects(self) -> tuple[str, ...]:
-        """The subjects chosen, in the archive's order."""
-        return self._subjects
+    def all_runs(self) -> list[Run]:
+        """One run of each subject: time courses, and beside them sound power and motion."""
+        folder = "alice_data_shared"
+        return [
+            Run(
+                subject,
+                "1",
+                STIMULUS,
+                (f"{folder}/{self.radius_mm}mm/{subject}-timecourses.txt",),
+                (
+                    f"{folder}/{subject}-sndpwr.txt",
+                    next(path for path in self.archive.table if path.startswith(f"{folder}/{subject}-rp_")),
+                ),
+            )
+            for subject in self._facts["subjects"]
+        ]
 
-    @cached_property
-    def stimuli(self) -> Mapping[str, Stimulus]:
+    def words_files(self, stimulus: str) -> tuple[str, ...]:
+        """The TextGrid, and the licence that goes with it."""
+        notes = (path for path in self.archive.table if path.endswith(("README.txt", "LICENSE.txt")))
+        return (TEXTGRID, *notes)
+
+    def read_stimulus(self, stimulus: str) -> Stimulus:
         """The chapter, its times counted from the start of the sound."""
-        self._fetch([TEXTGRID])
-        return {STIMULUS: Stimulus(STIMULUS, read_words(self._place(TEXTGRID), tier="word"))}
-
-    def recordings(
-        self, subjects: Sequence[str] | None = None, stimuli: Sequence[str] | None = None
-    ) -> list[Recording]:
-        """The recording of each of these subjects; fetches their files where needed."""
-        if not _chosen(stimuli, (STIMULUS,), "stimulus"):
-            return []
-        chosen = _chosen(subjects, self.subjects, "subject")
-        self._fetch([path for subject in chosen for path in self._files_of(subject)])
-        return [self._recording(subject) for subject in chosen]
-
-    def fetch(self, subjects: Sequence[str] | None = None) -> list[Finding]:
-        """Download and verify the words, the licences and these subjects' files."""
-        chosen = _chosen(subjects, self.subjects, "subject")
-        shared = [path for path in self._table if path == TEXTGRID or path.endswith(("README.txt", "LICENSE.txt"))]
-        return self._fetch([*shared, *(path for subject in chosen for path in self._files_of(subject))])
+        return Stimulus(stimulus, read_words(self.archive.place(TEXTGRID), tier="word"))
 
     @property
     def findings(self) -> list[Finding]:
@@ -137,75 +126,31 @@ class Alice(Dataset):
                 findings.append(Finding("motion-rows", where, message))
         return findings
 
-    @cached_property
-    def _table(self) -> Mapping[str, RemoteFile]:
-        return remote_files(read_manifest("alice"))
-
-    def _files_of(self, subject: str) -> tuple[str, str, str]:
-        """The archive's paths of a subject's time courses, sound power and motion."""
-        folder = "alice_data_shared"
-        motion = next(path for path in self._table if path.startswith(f"{folder}/{subject}-rp_"))
-        return f"{folder}/{self.radius_mm}mm/{subject}-timecourses.txt", f"{folder}/{subject}-sndpwr.txt", motion
-
-    def _place(self, path: str) -> Path:
-        """Where a file of the archive is, or will be: in the user's folder if it is there, else in the cache."""
-        if self.root is not None and (self.root / path).exists():
-            return self.root / path
-        return cache_folder("datasets", "alice") / path
-
-    def _fetch(self, paths: Sequence[str]) -> list[Finding]:
-        cache = cache_folder("datasets", "alice")
-        missing = []
-        for path in paths:
-            if self._place(path) == cache / path:
-                missing.append(self._table[path])
-            else:
-                _verify(self._place(path), self._table[path])
-        return fetch_all(missing, cache, dataset="alice", source=str(read_manifest("alice").source))
-
-    def _recording(self, subject: str) -> Recording:
-        responses, power, motion = self._files_of(subject)
+    def read_run(self, run: Run) -> Recording:
+        """The recording of a subject."""
         facts = self._facts
         clock = Clock(step_s=facts["tr_s"], start_s=facts["first_row_s"])
-        onset_s = {**facts["audio_onset_s"], **facts["default_audio_onset_s"]}[subject]
+        onset_s = {**facts["audio_onset_s"], **facts["default_audio_onset_s"]}[run.subject]
         columns = [facts["regions"].index(region) for region in self.regions]
         content = {
-            "files": {path: self._table[path].sha256 for path in (responses, power, motion)},
+            "files": self.archive.digest((*run.responses, *run.sidecars)),
             "regions": self.regions,
             "clock": [clock.step_s, clock.start_s, onset_s],
         }
+        responses, power, motion = map(self.archive.place, (*run.responses, *run.sidecars))
         n_volumes = facts["n_volumes"]
         return Recording(
-            subject=subject,
-            run="1",
-            stimulus=STIMULUS,
+            subject=run.subject,
+            run=run.run,
+            stimulus=run.stimulus,
             modality="fmri",
             clock=clock,
             offset_s=onset_s,
             targets=pd.DataFrame({"name": self.regions, "kind": "region"}),
-            read=partial(_read_columns, self._place(responses), len(facts["regions"]), n_volumes, columns),
+            read=partial(_read_columns, responses, len(facts["regions"]), n_volumes, columns),
             digest=digest_of(content),
-            read_confounds=partial(_read_frame, MOTION, _read_motion, self._place(motion), n_volumes),
-            read_regressors=partial(
-                _read_frame, ["sound_envelope"], _read_columns, self._place(power), 1, n_volumes, [0]
-            ),
-        )
-
-
-def _chosen(chosen: Sequence[str] | None, known: Sequence[str], what: str) -> tuple[str, ...]:
-    """`chosen` in the order of `known`, or all of these."""
-    for name in chosen or ():
-        if name not in known:
-            raise RecipeError(f"alice has no {what} '{name}'. {nearest(name, known)}")
-    return tuple(known) if chosen is None else tuple(name for name in known if name in chosen)
-
-
-def _verify(path: Path, file: RemoteFile) -> None:
-    found = sha256_of_file(path)
-    if found != file.sha256:
-        raise ChecksumError(
-            f"{path}: expected SHA-256 {file.sha256}, found {found}.\n"
-            "Put the archive's file there, or remove it so that it is fetched."
+            read_confounds=partial(_read_frame, MOTION, _read_motion, motion, n_volumes),
+            read_regressors=partial(_read_frame, ["sound_envelope"], _read_columns, power, 1, n_volumes, [0]),
         )
 
 

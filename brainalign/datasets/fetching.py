@@ -2,7 +2,6 @@
 
     fetch_file      one file
     fetch_all       files of a dataset, in parallel
-    remote_files    what a manifest's table says of a dataset's files
 
 The environment variable ``BRAINALIGN_MIRROR`` names a folder or an http(s) URL that is asked before the original
 source, in the layout ``<mirror>/<dataset>/<path>``.
@@ -22,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
@@ -30,12 +29,12 @@ import requests
 import urllib3
 
 from brainalign.datasets.part_files import PartFile, claim_part
+from brainalign.datasets.remote_files import RemoteFile, checksum_name
 from brainalign.errors import ChecksumError, DataError, DataWarning, UnreachableError
-from brainalign.files import atomic_path, sha256_of_file
-from brainalign.manifests import Manifest
+from brainalign.files import atomic_path, digest_of_file
 from brainalign.types import Finding
 
-__all__ = ["Patience", "RemoteFile", "fetch_all", "fetch_file", "remote_files"]
+__all__ = ["Patience", "fetch_all", "fetch_file"]
 
 CHUNK_BYTES = 1 << 18
 SLOWEST_BYTES_PER_S = 1024
@@ -66,21 +65,12 @@ class Patience:
     backoff_s: float = 0.5
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file of a dataset: `path` below the dataset's folder, bytes, and SHA-256 in hex."""
-
-    path: str
-    size: int
-    sha256: str
-
-
 def fetch_file(
     url: str,
     path: Path,
     *,
     size: int | None = None,
-    sha256: str | None = None,
+    checksum: str = "",
     mirror_key: str | None = None,
     patience: Patience = Patience(),
     progress: bool | None = None,
@@ -98,8 +88,8 @@ def fetch_file(
         Where the file shall be.
     size : int, optional
         Its bytes.
-    sha256 : str, optional
-        Its SHA-256, in hex. Without it a server's mistakes cannot all be noticed.
+    checksum : str
+        "sha256:", "sha1:" or "md5:" and hex digits. Without it a server's mistakes cannot all be noticed.
     mirror_key : str, optional
         Its place in a mirror, ``<dataset>/<path>``; without it no mirror is asked.
     patience : Patience
@@ -125,7 +115,7 @@ def fetch_file(
     ...     fetch_file("https://example.org/a.txt", there, size=5) == there
     True
     """
-    wanted = _Wanted(path, url, size, sha256, mirror_key)
+    wanted = _Wanted(path, url, size, checksum, mirror_key)
     if not wanted.is_there():
         with _progress_bar(path.name, size, progress) as bar, _session() as session:
             _Fetcher(session, patience, bar).fetch(wanted)
@@ -137,7 +127,6 @@ def fetch_all(
     folder: Path,
     *,
     dataset: str,
-    source: str,
     patience: Patience = Patience(),
     progress: bool | None = None,
     threads: int = 4,
@@ -152,8 +141,6 @@ def fetch_all(
         Where it shall be.
     dataset : str
         The dataset's name, which is its folder in a mirror.
-    source : str
-        The URL below which the files lie originally.
     patience, progress
         As in `fetch_file`.
     threads : int
@@ -169,7 +156,7 @@ def fetch_all(
     ChecksumError, UnreachableError, DataError
         As in `fetch_file`.
     """
-    wanted = [_wanted(file, folder, dataset, source) for file in files]
+    wanted = [_wanted(file, folder, dataset) for file in files]
     missing = [file for file in wanted if not file.is_there()]
     if not missing:
         return []
@@ -181,37 +168,6 @@ def fetch_all(
     return [Finding("fetched", dataset, f"{summary}, fetched and verified into {folder}")]
 
 
-def remote_files(manifest: Manifest) -> dict[str, RemoteFile]:
-    """The files that a manifest's table names, by path.
-
-    Raises
-    ------
-    DataError
-        If a path leads out of the dataset's folder, or a checksum is not a SHA-256.
-
-    Examples
-    --------
-    >>> from brainalign.manifests import read_manifest
-    >>> remote_files(read_manifest("alice"))["alice_stim_shared/LICENSE.txt"].size
-    268
-    """
-    table = manifest.file_table()
-    return {
-        path: _remote_file(path, int(size), str(checksum), str(manifest.files))
-        for path, size, checksum in zip(table["path"], table["bytes"], table["checksum"], strict=True)
-    }
-
-
-def _remote_file(path: str, size: int, checksum: str, where: str) -> RemoteFile:
-    # An empty cell is not even text.
-    parts = PurePosixPath(path).parts if isinstance(path, str) else ()
-    if not parts or path.startswith("/") or ".." in parts or re.search(r"[\\:\x00-\x1f]", path):
-        raise DataError(f"{where}: the path {path!r} leads out of the dataset's folder.")
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", checksum):
-        raise DataError(f"{where}: the checksum of {path!r} is {checksum!r}; expected 'sha256:' and 64 hex digits.")
-    return RemoteFile(path, size, checksum.removeprefix("sha256:"))
-
-
 @dataclass(frozen=True)
 class _Wanted:
     """A file with its place here and its sources."""
@@ -219,7 +175,7 @@ class _Wanted:
     path: Path
     url: str
     size: int | None
-    sha256: str | None
+    checksum: str
     mirror_key: str | None
 
     def is_there(self) -> bool:
@@ -236,8 +192,9 @@ class _Wanted:
         size = path.stat().st_size
         if self.size is not None and size != self.size:
             return f"expected {self.size} bytes, found {size}"
-        if self.sha256 is not None and (found := sha256_of_file(path)) != self.sha256:
-            return f"expected SHA-256 {self.sha256}, found {found}"
+        kind, _, digits = self.checksum.partition(":")
+        if digits and (found := digest_of_file(path, kind)) != digits:
+            return f"expected {checksum_name(kind)} {digits}, found {found}"
         return ""
 
     def mirror(self) -> Path | str | None:
@@ -250,9 +207,8 @@ class _Wanted:
         return Path(mirror).expanduser() / self.mirror_key
 
 
-def _wanted(file: RemoteFile, folder: Path, dataset: str, source: str) -> _Wanted:
-    url = f"{source.rstrip('/')}/{quote(file.path)}"
-    return _Wanted(folder / file.path, url, file.size, file.sha256, f"{dataset}/{file.path}")
+def _wanted(file: RemoteFile, folder: Path, dataset: str) -> _Wanted:
+    return _Wanted(folder / file.path, file.url, file.size, file.checksum, f"{dataset}/{file.path}")
 
 
 class _Bar(Protocol):
@@ -448,7 +404,7 @@ def _range_headers(wanted: _Wanted, url: str, part: PartFile) -> dict[str, str]:
     """Ask for the rest of `part`; empty where it could not be told whether that is of the same file."""
     validator = part.validator(url)
     too_much = wanted.size is not None and part.size > wanted.size
-    if part.size == 0 or too_much or (validator is None and wanted.sha256 is None):
+    if part.size == 0 or too_much or (validator is None and not wanted.checksum):
         return {}
     headers = {"Range": f"bytes={part.size}-"}
     return headers if validator is None else {**headers, "If-Range": validator}

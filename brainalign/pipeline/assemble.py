@@ -90,7 +90,11 @@ def assemble(
         "splitter": first[subjects[0]].facts["splitter"],
         "solver": {name: scores_of[subjects[0]].facts["solver"] for name, _, _, scores_of in results},
         "features": [{"name": name, "metadata": _short(metadata)} for name, _, metadata, _ in results],
-        "findings": _findings(data, first, results) + _edge_findings(results) + _undefined_findings(results),
+        "space": {subject: dict(recordings[subject][0].space) for subject in subjects if recordings[subject][0].space},
+        "steps": _steps(recordings, subjects),
+        "findings": _findings(data, recordings, first, results)
+        + _edge_findings(results)
+        + _undefined_findings(results),
     }
     return scores
 
@@ -140,12 +144,27 @@ def _target_coords(recordings: Mapping[str, Sequence[Recording]], subjects: Sequ
     }
 
 
+def _steps(recordings: Mapping[str, Sequence[Recording]], subjects: Sequence[str]) -> dict[str, list[str]]:
+    """What was done to the signals, subject by subject; runs of a subject that differ are told one after the other."""
+    steps: dict[str, list[str]] = {}
+    for subject in subjects:
+        ways = dict.fromkeys("; ".join(recording.steps) for recording in recordings[subject] if recording.steps)
+        if ways:
+            steps[subject] = list(ways)
+    return steps
+
+
 def _findings(
     data: Dataset,
+    recordings: Mapping[str, Sequence[Recording]],
     scores: Mapping[str, UnitScores],
     results: Sequence[tuple[str, tuple[str, ...], Mapping[str, Any], Mapping[str, UnitScores]]],
 ) -> list[dict[str, str]]:
     found = [vars(finding) for finding in data.findings]
+    runs = [recording for subject in recordings for recording in recordings[subject]]
+    for stimulus in dict.fromkeys(recording.stimulus for recording in runs):
+        found += [vars(finding) for finding in data.stimuli[stimulus].findings]
+    found += [vars(finding) for recording in runs for finding in recording.findings]
     found += [finding for _, _, metadata, _ in results for finding in metadata.get("findings", ())]
     for subject, unit in scores.items():
         found += unit.facts["findings"]

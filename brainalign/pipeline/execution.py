@@ -223,6 +223,7 @@ def _record(recipe: Recipe, written_out: dict[str, Any], data: Dataset, scores: 
         },
         "features": scores.attrs["features"],
         "baseline": scores.attrs["baseline"],
+        "signals": scores.attrs["steps"],
         "alignment": written_out["alignment"],
         "encoder": written_out["encoder"],
         "solver": scores.attrs["solver"],

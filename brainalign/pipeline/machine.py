@@ -7,8 +7,10 @@ import platform
 import sys
 from importlib import metadata, util
 from typing import Any
+from urllib.parse import urlsplit
 
 from brainalign.files import cache_folder
+from brainalign.manifests import Manifest, list_manifests, read_manifest
 
 __all__ = ["allowed_cpus", "describe_machine", "peak_memory_mb", "reachable", "versions"]
 
@@ -92,11 +94,15 @@ def reachable(timeout_s: float = 3.0) -> dict[str, bool]:
     """Whether the sources of data sets and the hub of models answer from here, by name."""
     from huggingface_hub import constants
 
-    from brainalign.manifests import list_manifests, read_manifest
-
-    sources = {f"data set {name}": read_manifest(name).source for name in list_manifests()}
+    sources = {f"data set {name}": _host(read_manifest(name)) for name in list_manifests()}
     sources["model hub"] = None if constants.HF_HUB_OFFLINE else constants.ENDPOINT
     return {name: _answers(url, timeout_s) for name, url in sources.items() if url or name == "model hub"}
+
+
+def _host(manifest: Manifest) -> str | None:
+    """Where the archive of a dataset is; None where nothing is fetched."""
+    parts = urlsplit(next(iter(manifest.sources.values()), ""))
+    return f"{parts.scheme}://{parts.netloc}/" if parts.netloc else None
 
 
 def _answers(url: str | None, timeout_s: float) -> bool:
