@@ -71,12 +71,8 @@ class Manifest(BaseModel):
         if self.files is None:
             return pd.DataFrame({name: [] for name in columns})
         # No cell is guessed at: a path or version that reads "NA" is one.
-        table = pd.read_csv(
-            manifest_folder() / self.files,
-            sep="\t",
-            dtype=dict.fromkeys((name for name in columns if name != "bytes"), str),
-            keep_default_na=False,
-        )
+        table = pd.read_csv(manifest_folder() / self.files, sep="\t", dtype=str, keep_default_na=False)
+        table = table.astype({"bytes": int})
         return table.assign(**{name: default for name, default in columns.items() if name not in table})
 
 
