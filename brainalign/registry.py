@@ -14,6 +14,7 @@ __all__ = ["ALIGNMENTS", "DATASETS", "ENCODERS", "FEATURES", "find"]
 DATASETS: Mapping[str, str] = {
     "alice": "brainalign.datasets.alice:Alice",
     "arrays": "brainalign.datasets.arrays:Arrays",
+    "lebel2023": "brainalign.datasets.lebel2023:LeBel2023",
     "simulated": "brainalign.simulate:Simulated",
 }
 
@@ -32,6 +33,7 @@ FEATURES: Mapping[str, str] = {
 ALIGNMENTS: Mapping[str, str] = {
     "hemodynamic": "brainalign.alignment.hemodynamic:Hemodynamic",
     "epochs": "brainalign.alignment.epochs:Epochs",
+    "items": "brainalign.alignment.items:Items",
 }
 
 ENCODERS: Mapping[str, str] = {

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ConfigDict, Discriminator, Tag
 
+from brainalign.datasets.aligned_words import untimed_words
 from brainalign.datasets.array_files import array_shape, read_array
 from brainalign.datasets.checks import looks_like_milliseconds, response_end_s
 from brainalign.datasets.local_files import require_file
@@ -295,7 +296,7 @@ class Arrays(Dataset):
     def _read_stimulus(self, name: str) -> Stimulus:
         words = read_words(self.root / self.words[name], columns=self.columns)
         audio = _read_audio(self.root / self.audio[name]) if name in self.audio else None
-        return Stimulus(name, words, audio, self.language)
+        return Stimulus(name, words, audio, self.language, untimed_words(words, f"stimulus {name}"))
 
     def _recording(self, entry: Response, digest_of_file: Callable[[Path], str]) -> Recording:
         n_rows, n_targets = array_shape(entry.path, entry.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
@@ -11,7 +12,7 @@ import numpy as np
 from brainalign.errors import DataError
 from brainalign.types import Floats
 
-__all__ = ["fill_times", "match_words"]
+__all__ = ["fill_times", "in_order", "match_words"]
 
 # Of a word without a time and without a neighbour that has one; speech at 2.5 words a second is of about this pace.
 SECONDS_PER_CHARACTER = 0.06
@@ -80,11 +81,44 @@ def fill_times(onset_s: Floats, offset_s: Floats, lengths: Sequence[int], where:
         if len(size) == 0:
             continue
         wanted_s = SECONDS_PER_CHARACTER * size.sum()
-        start_s = offset[before] if before >= 0 else max(onset[after] - wanted_s, 0.0)
-        stop_s = max(onset[after], start_s) if after < len(onset) else start_s + wanted_s
+        stop_s = onset[after] if after < len(onset) else offset[before] + wanted_s
+        # Aligned words may overlap: the next begins before this one ends.
+        start_s = min(offset[before], stop_s) if before >= 0 else max(stop_s - wanted_s, 0.0)
         edges = start_s + (stop_s - start_s) * np.r_[0.0, np.cumsum(size)] / size.sum()
         onset[gap], offset[gap] = edges[:-1], edges[1:]
     return onset, offset
+
+
+def in_order(times_s: Floats) -> np.ndarray:
+    """Which of these times to keep, so that the most of them are in order; NaN are not kept.
+
+    Parameters
+    ----------
+    times_s : array (word,)
+
+    Returns
+    -------
+    array (word,) of bool
+
+    Examples
+    --------
+    >>> in_order(np.array([0.0, 1.0, 9.0, 2.0, 3.0])).tolist()
+    [True, True, False, True, True]
+    """
+    ends: list[float] = []  # of the best sequence of each length, its last time
+    numbers = np.flatnonzero(np.isfinite(times_s))
+    lengths = np.zeros(len(numbers), dtype=int)
+    for i, number in enumerate(numbers):
+        length = bisect_right(ends, float(times_s[number]))
+        ends[length : length + 1] = [float(times_s[number])]
+        lengths[i] = length
+    kept = np.zeros(len(times_s), dtype=bool)
+    wanted, limit = len(ends) - 1, np.inf
+    for i in range(len(numbers) - 1, -1, -1):
+        if lengths[i] == wanted and times_s[numbers[i]] <= limit:
+            kept[numbers[i]] = True
+            wanted, limit = wanted - 1, times_s[numbers[i]]
+    return kept
 
 
 def _bare(word: str) -> str:

@@ -1,4 +1,4 @@
-"""Word times from tables (csv, tsv, parquet) and Praat TextGrids."""
+"""Word times from tables (csv, tsv, parquet), Praat TextGrids, and what programs of forced alignment write."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from brainalign.datasets.aligned_words import read_ctm, read_gentle
 from brainalign.datasets.local_files import require_file
 from brainalign.datasets.tables import Table, decode_text, read_table
 from brainalign.errors import DataError, RecipeError, nearest
@@ -38,7 +39,7 @@ def read_words(
     Parameters
     ----------
     path : Path or str
-        A ``.csv``, ``.tsv``, ``.parquet`` or ``.TextGrid`` file.
+        A ``.csv``, ``.tsv``, ``.parquet``, ``.TextGrid``, gentle's ``.json`` or ``.ctm`` file.
     columns : mapping of str to str, optional
         What a table calls ``onset``, ``duration`` (or ``offset``, the end), ``text`` and ``sentence``, where it does
         not call them so: ``{"text": "word"}``. Without a duration a column ``offset`` or ``end`` is taken.
@@ -51,7 +52,8 @@ def read_words(
     -------
     pandas.DataFrame
         Columns ``onset`` and ``duration`` in seconds, ``text``, and, where the table tells, ``sentence``: 0, 1, 2 ...,
-        one more wherever the table's value changes. Other columns are left behind.
+        one more wherever the table's value changes. Other columns are left behind. Of gentle's words and of CTM's, a
+        column ``timed`` tells which were found in the sound; the others got times between their neighbours'.
 
     Raises
     ------
@@ -74,6 +76,9 @@ def read_words(
     path = Path(path)
     if path.suffix.lower() == ".textgrid":
         words, row_names = _read_textgrid(path, tier, silences)
+    elif path.suffix.lower() in (".json", ".ctm"):
+        words = read_gentle(path) if path.suffix.lower() == ".json" else read_ctm(path)
+        row_names = [f"word {i + 1}" for i in range(len(words))]
     else:
         table = read_table(path)
         words, row_names = _words_of_table(table, _names_in(table, columns or {})), table.row_names
