@@ -34,9 +34,10 @@ class Manifest(BaseModel):
 
     `files` names a table beside the manifest (tab separated): ``path``, ``bytes``, ``checksum`` ("sha256:...",
     "md5:...", "sha1:..."), and at will ``source`` (which of `sources`; "archive" where there is no such column) and
-    ``s3_version`` (what pins the bytes of an object of S3). `sources` are https addresses in which ``{path}``,
-    ``{bytes}``, ``{checksum}`` (in hex) and ``{suffix}`` (".fif") stand for those of a file. `listing` is for archives
-    that tell their files when asked, `instructions` for data that users must get themselves; `facts` are the loader's.
+    ``s3_version`` (what pins the bytes of an object of S3). A size that is not known is left empty. `sources` are https
+    addresses in which ``{path}``, ``{bytes}``, ``{checksum}`` (in hex) and ``{suffix}`` (".fif") stand for those of a
+    file. `listing` is for archives that tell their files when asked, `instructions` for data that users must get
+    themselves; `facts` are the loader's.
 
     `verified` says whether the table was compared with the archive's own list of files; `unverified` what was not.
     """
@@ -72,7 +73,7 @@ class Manifest(BaseModel):
             return pd.DataFrame({name: [] for name in columns})
         # No cell is guessed at: a path or version that reads "NA" is one.
         table = pd.read_csv(manifest_folder() / self.files, sep="\t", dtype=str, keep_default_na=False)
-        table = table.astype({"bytes": int})
+        table["bytes"] = table["bytes"].mask(table["bytes"] == "").astype("Int64")
         return table.assign(**{name: default for name, default in columns.items() if name not in table})
 
 

@@ -73,7 +73,7 @@ def test_a_wheel_holds_all_that_is_not_python(wheel: Path) -> None:
     expected = {
         "brainalign/py.typed",
         "brainalign/__init__.pyi",
-        "brainalign/report/template.html.jinja",
+        "brainalign/report/templates/report.html.jinja",
         "brainalign/recipes/demo.yaml",
         "brainalign/data_manifests/alice.yaml",
         "brainalign/data_manifests/alice_files.tsv",

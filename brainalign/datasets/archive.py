@@ -10,8 +10,8 @@ from pathlib import Path
 
 from brainalign.datasets.fetching import fetch_all
 from brainalign.datasets.listings import listed_files
-from brainalign.datasets.remote_files import RemoteFile, checksum_name, remote_files
-from brainalign.datasets.verified import checksum_of
+from brainalign.datasets.remote_files import RemoteFile, remote_files
+from brainalign.datasets.verified import checksum_of, fault_of
 from brainalign.errors import ChecksumError, DataError, UnreachableError
 from brainalign.files import cache_folder, digest_of
 from brainalign.manifests import Manifest, read_manifest
@@ -89,18 +89,26 @@ class Archive:
                 return own
         return cache_folder("datasets", self.name) / path
 
-    def fetch(self, paths: Iterable[str]) -> list[Finding]:
+    def fetch(self, paths: Iterable[str], *, anew: bool = False) -> list[Finding]:
         """Bring these files here and verify them, those of the user's copy too.
+
+        Parameters
+        ----------
+        paths : iterable of str
+        anew : bool
+            Whether to read files that are here also where they were found right before and look the same.
 
         Raises
         ------
         ChecksumError, UnreachableError, DataError
             If a file is wrong, cannot be had, or cannot be written.
         """
+        if self.root is not None and not self.root.is_dir():
+            raise DataError(f"{self.root}: there is no such folder; `root` names the one that holds {self.name}.")
         missing = []
         for path in dict.fromkeys(paths):
             if self._is_own(path):
-                self._verify(path)
+                self._verify(path, anew)
             elif path in self.table:
                 missing.append(self.table[path])
             elif not self.place(path).is_file():
@@ -108,11 +116,23 @@ class Archive:
                     f"{self.name} has no file {path}"
                     + (f" in {self.root}, nor is it known where to fetch it." if self.root else ".")
                 )
-        return fetch_all(missing, cache_folder("datasets", self.name), dataset=self.name)
+        return fetch_all(missing, cache_folder("datasets", self.name), dataset=self.name, anew=anew)
 
     def is_here(self, path: str) -> bool:
         """Whether the file is on this machine."""
         return self.place(path).is_file()
+
+    def fault(self, path: str, *, anew: bool = False) -> str:
+        """What is wrong with a file that is here, by what the archive tells of it; empty if nothing is known to be.
+
+        Parameters
+        ----------
+        path : str
+        anew : bool
+            Whether to read it also where it was found right before and looks the same.
+        """
+        known = self.table.get(path)
+        return "" if known is None else fault_of(self.place(path), known.size, known.checksum, anew=anew)
 
     def digest(self, paths: Iterable[str]) -> str:
         """What changes whenever the bytes of these files do; they must be here where the archive tells no checksum."""
@@ -125,13 +145,10 @@ class Archive:
     def _is_own(self, path: str) -> bool:
         return self.root is not None and self.place(path) == self.root / path
 
-    def _verify(self, path: str) -> None:
-        kind, _, digits = (self.table[path].checksum if path in self.table else "").partition(":")
-        place = self.place(path)
-        if digits and place.is_file() and (found := checksum_of(place, kind)) != digits:
+    def _verify(self, path: str, anew: bool) -> None:
+        if self.is_here(path) and (fault := self.fault(path, anew=anew)):
             raise ChecksumError(
-                f"{place}: expected {checksum_name(kind)} {digits}, found {found}.\n"
-                "Put the archive's file there, or remove it so that it is fetched."
+                f"{self.place(path)}: {fault}.\nPut the archive's file there, or remove it so that it is fetched."
             )
 
 

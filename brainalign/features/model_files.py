@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from brainalign.errors import RecipeError, UnreachableError
-from brainalign.features.wheel_files import file_in_wheel, folder_in_wheel
 from brainalign.files import digest_of, known_sha256
+from brainalign.wheel_files import file_in_wheel, folder_in_wheel
 
 __all__ = ["ModelFiles", "locate", "short_name"]
 

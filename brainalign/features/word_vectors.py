@@ -17,9 +17,9 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from brainalign.errors import DataError, DataWarning, RecipeError
-from brainalign.features.wheel_files import file_in_wheel
 from brainalign.files import sha256_of_file
 from brainalign.types import Features, Floats, Stimulus, StimulusPart
+from brainalign.wheel_files import file_in_wheel
 
 __all__ = ["WordVectors"]
 

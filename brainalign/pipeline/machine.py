@@ -96,7 +96,9 @@ def reachable(timeout_s: float = 3.0) -> dict[str, bool]:
 
     sources = {f"data set {name}": _host(read_manifest(name)) for name in list_manifests()}
     sources["model hub"] = None if constants.HF_HUB_OFFLINE else constants.ENDPOINT
-    return {name: _answers(url, timeout_s) for name, url in sources.items() if url or name == "model hub"}
+    # Many sets lie on one host, which is asked once.
+    answers = {url: _answers(url, timeout_s) for url in set(sources.values())}
+    return {name: answers[url] for name, url in sources.items() if url or name == "model hub"}
 
 
 def _host(manifest: Manifest) -> str | None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from brainalign_cli.cache import cache
+from brainalign_cli.check import check
+from brainalign_cli.datasets import fetch, list_command
 
 if TYPE_CHECKING:
     from brainalign.pipeline import Outcome
@@ -29,34 +31,6 @@ def cli() -> None:
 
     Begin with `brainalign run demo`.
     """
-
-
-@cli.command("list")
-@click.option("--verbose", is_flag=True, help="Also say what each dataset is, its licence and what to cite.")
-def list_command(verbose: bool) -> None:
-    """List the datasets."""
-    from brainalign.manifests import list_manifests, read_manifest
-
-    for name in list_manifests():
-        manifest = read_manifest(name)
-        click.echo(f"{name:<12} {'/'.join(manifest.modality):<18} {manifest.title}")
-        if verbose:
-            click.echo(f"{'':<12} {manifest.description.strip()}")
-            click.echo(f"{'':<12} Licence: {manifest.licence}. Cite: {manifest.citation.strip()}\n")
-
-
-@cli.command()
-@click.argument("dataset")
-@click.option("--subjects", help="Names, separated by commas; all by default.")
-def fetch(dataset: str, subjects: str | None) -> None:
-    """Download a dataset and verify every byte."""
-    from brainalign.datasets import load_dataset
-
-    data = load_dataset(dataset, subjects=subjects.split(",") if subjects else None)
-    findings = data.fetch()
-    click.echo(f"{dataset}: the files of {len(data.subjects)} subjects are here and verified.")
-    for finding in findings:
-        click.echo(f"  {finding}")
 
 
 @cli.command()
@@ -141,6 +115,9 @@ def report(folder: str) -> None:
 
 
 cli.add_command(cache)
+cli.add_command(check)
+cli.add_command(fetch)
+cli.add_command(list_command)
 
 
 @cli.command()

