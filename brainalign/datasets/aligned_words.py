@@ -21,11 +21,14 @@ from brainalign.datasets.tables import decode_text
 from brainalign.errors import DataError
 from brainalign.types import Finding
 
+# gentle writes none of these; people who passed its csv on did.
+HEADERS = (["onset", "offset"], ["start", "end"])
+
 __all__ = ["read_ctm", "read_gentle", "untimed_words"]
 
 
 def read_gentle(path: Path) -> pd.DataFrame:
-    r"""Words of gentle's ``align.json``, or of its ``align.csv``, which has no header.
+    r"""Words of gentle's ``align.json``, or of its ``align.csv``, which has no header as gentle writes it.
 
     Parameters
     ----------
@@ -116,7 +119,7 @@ def _row_of_json(entry: dict[str, Any]) -> tuple[str, float, float]:
 def _rows_of_csv(path: Path) -> list[tuple[str, float, float]]:
     rows = []
     for number, cells in enumerate(csv.reader(io.StringIO(decode_text(path), newline="")), start=1):
-        if not cells:
+        if not cells or (number == 1 and [cell.lower() for cell in cells[2:]] in HEADERS):
             continue
         try:
             word, _, start, end = cells

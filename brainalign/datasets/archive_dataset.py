@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from brainalign.datasets.archive import Archive
 from brainalign.datasets.common_targets import with_common_targets
+from brainalign.datasets.sounds import read_sound
 from brainalign.errors import RecipeError, nearest
 from brainalign.types import Dataset, Finding, Recording, Stimulus
 
@@ -58,6 +59,9 @@ class ArchiveDataset(Dataset):
         The user's own copy, see `Archive`.
     subjects, stimuli : sequence of str, optional
         Which; all by default.
+    sound : bool
+        Whether stimuli come with their sound, which is then fetched too: for the baseline ``sound_envelope`` and for
+        models of speech.
 
     Raises
     ------
@@ -72,8 +76,10 @@ class ArchiveDataset(Dataset):
         root: Path | None = None,
         subjects: Sequence[str] | None = None,
         stimuli: Sequence[str] | None = None,
+        sound: bool = False,
     ) -> None:
         self.name = name
+        self.sound = sound
         self.archive = Archive(name, root)
         manifest = self.archive.manifest
         self.title = manifest.title
@@ -107,8 +113,12 @@ class ArchiveDataset(Dataset):
         """The recording of a run whose files are here; its response is not read yet."""
 
     def sound_files(self, stimulus: str) -> tuple[str, ...]:
-        """The paths of the stimulus's sound, which is fetched only where it is asked for."""
+        """The path of the stimulus's sound, which is fetched only where it is asked for; none where there is none."""
         return ()
+
+    def sound_start_s(self, stimulus: str) -> float:
+        """Seconds of the sound file at which the stimulus starts."""
+        return 0.0
 
     # What they have in common
 
@@ -152,6 +162,15 @@ class ArchiveDataset(Dataset):
     ) -> list[Finding]:
         """Download and verify the files of these subjects, stimuli, sessions and kinds."""
         return self.archive.fetch(self.files(subjects, stimuli, sessions, kinds))
+
+    def load_stimulus(self, name: str) -> Stimulus:
+        """Fetch and read a stimulus, with its sound where that was asked for."""
+        sounds = self.sound_files(name) if self.sound else ()
+        self.archive.fetch((*self.words_files(name), *sounds))
+        stimulus = self.read_stimulus(name)
+        if not sounds:
+            return stimulus
+        return replace(stimulus, audio=read_sound(self.archive.place(sounds[0]), self.sound_start_s(name)))
 
     @cached_property
     def _chosen_runs(self) -> tuple[Run, ...]:
@@ -216,8 +235,7 @@ class _Lazily(Mapping[str, Stimulus]):
         if name not in self._names:
             raise KeyError(name)
         if name not in self._read:
-            self._data.archive.fetch(self._data.words_files(name))
-            self._read[name] = self._data.read_stimulus(name)
+            self._read[name] = self._data.load_stimulus(name)
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import string
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property, partial
@@ -18,12 +17,13 @@ from brainalign.datasets.aligned_words import untimed_words
 from brainalign.datasets.array_files import array_shape, read_array
 from brainalign.datasets.checks import looks_like_milliseconds, response_end_s
 from brainalign.datasets.local_files import require_file
+from brainalign.datasets.sounds import read_sound
 from brainalign.datasets.tables import read_table
 from brainalign.datasets.words import read_words
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.files import digest_of, sha256_of_file
 from brainalign.manifests import read_manifest
-from brainalign.types import Audio, Clock, Dataset, Finding, Floats, Modality, Recording, Stimulus
+from brainalign.types import Clock, Dataset, Finding, Floats, Modality, Recording, Stimulus
 
 __all__ = ["Arrays", "Response", "ResponseTemplate"]
 
@@ -295,7 +295,7 @@ class Arrays(Dataset):
 
     def _read_stimulus(self, name: str) -> Stimulus:
         words = read_words(self.root / self.words[name], columns=self.columns)
-        audio = _read_audio(self.root / self.audio[name]) if name in self.audio else None
+        audio = read_sound(self.root / self.audio[name]) if name in self.audio else None
         return Stimulus(name, words, audio, self.language, untimed_words(words, f"stimulus {name}"))
 
     def _recording(self, entry: Response, digest_of_file: Callable[[Path], str]) -> Recording:
@@ -398,32 +398,6 @@ def _read_confounds(path: Path, n_rows: int) -> pd.DataFrame:
     if len(confounds) != n_rows:
         raise DataError(f"{path}: {len(confounds)} rows for a response of {n_rows}; expected one row for each.")
     return confounds
-
-
-def _read_audio(path: Path) -> Audio:
-    from scipy.io import wavfile
-
-    require_file(path)
-    try:
-        # scipy warns of every part of the file that is no sound, such as its title.
-        with warnings.catch_warnings(action="ignore", category=wavfile.WavFileWarning):
-            rate_hz, samples = wavfile.read(path)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: not a wav file that can be read: {error}.") from error
-    if len(samples) == 0:
-        raise DataError(f"{path}: holds no sound.")
-    return Audio(_as_mono(samples), float(rate_hz))
-
-
-def _as_mono(samples: np.ndarray) -> Floats:
-    """Samples between -1 and 1, shape (n,); several channels are averaged."""
-    if samples.dtype == np.uint8:
-        scaled = (samples.astype(np.float32) - 128.0) / 128.0
-    elif samples.dtype.kind == "i":
-        scaled = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
-    else:
-        scaled = samples.astype(np.float32)
-    return scaled if scaled.ndim == 1 else scaled.mean(axis=1)
 
 
 def _check_words_fit(recording: Recording, n_rows: int, stimulus: Stimulus, path: Path) -> None:

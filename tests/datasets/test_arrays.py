@@ -227,7 +227,7 @@ BAD_ARRAYS = {
     "linked hdf5": ("a.h5", write_linked, "no array 'blod'"),
     "pickle": ("a.npy", lambda p: p.write_bytes(b"\x80\x04\x95\x0b\x00."), "Python objects"),
     "annex pointer": ("a.npy", lambda p: p.write_bytes(b"/annex/objects/SHA256E-s9--0.npy\n"), "not downloaded"),
-    "unknown kind": ("a.mat", lambda p: p.write_bytes(b"x"), r"read from \.npy"),
+    "unknown kind": ("a.dat", lambda p: p.write_bytes(b"x"), r"read from \.npy"),
 }
 
 

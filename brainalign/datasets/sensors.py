@@ -1,0 +1,698 @@
+"""MEG, EEG and iEEG recordings, read lazily through MNE: first brought to a lower rate, block by block, then cleaned.
+
+Every step that follows the change of rate is linear and the same at all times, or weighs channels moment by moment;
+so it gives at the low rate what it would at the archive's, and a recording is never in memory whole at that.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from brainalign.datasets.decimation import Decimation
+from brainalign.datasets.local_files import require_file
+from brainalign.datasets.signals import Signals
+from brainalign.errors import BrainalignError, DataError, RecipeError, nearest
+from brainalign.types import Clock, Finding, Floats, Modality
+
+if TYPE_CHECKING:
+    from mne.io import BaseRaw
+
+__all__ = ["Sensors", "open_recording", "open_sensors"]
+
+KINDS_OF_MODALITY = {"meg": ("mag", "grad"), "eeg": ("eeg",), "ecog": ("ecog", "seeg")}
+KINDS = ("mag", "grad", "eeg", "ecog", "seeg", "dbs")
+# Names listed before the rest is only counted.
+LISTED = 5
+# Half of MNE's notch filter, whose flanks of 0.5 Hz take 6.6 s.
+NOTCH_REACH_S = 3.4
+# Where no head shape tells the middle of the head: in head coordinates, and in the device's (Neuromag's own default).
+ORIGIN_HEAD_M, ORIGIN_DEVICE_M = (0.0, 0.0, 0.04), (0.0, 0.013, -0.006)
+CTF_GRADE = 3
+KIT_RAW_DATA = 9
+
+
+@dataclass(frozen=True)
+class Sensors:
+    """The channels of a recording and how their rows are made; made by `open_sensors`, read by `read`.
+
+    Parameters
+    ----------
+    targets : pandas.DataFrame
+        ``name``, ``kind`` (MNE's: "mag", "grad", "eeg", "ecog", "seeg") and ``x``, ``y``, ``z`` in metres, NaN where
+        not known.
+    space : dict
+        ``kind`` ("sensors" or "electrodes"), ``unit`` and ``frame`` of the places: "device" (the helmet's own
+        coordinates, which topographies are drawn in), "head", "mri", "mni" or "unknown".
+    clock : Clock
+        Of all rows. Zero is the first sample of the file, as in MNE's ``raw.times``.
+    duration_s : float
+        Of the recording.
+    n_rows : int
+        Rows of the whole.
+    steps : tuple of str
+        What is done to the archive's numbers, in order.
+    findings : tuple of Finding
+        Codes: ``bad-channels``, ``bad-segments`` (marked so by annotations; their numbers are kept), ``low-rate``,
+        ``unknown-bad-channels``, ``reader`` (what MNE warned of).
+    """
+
+    targets: pd.DataFrame
+    space: dict[str, str]
+    clock: Clock
+    duration_s: float
+    n_rows: int
+    steps: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    recipe: _Recipe
+
+    def read(self, start_s: float | None = None, stop_s: float | None = None) -> Floats:
+        """The rows from `start_s` to before `stop_s`, shape (time, channel), float32; all by default.
+
+        They are the rows of the whole: filters see what lies around them.
+
+        Raises
+        ------
+        DataError
+            If no row lies there, or the file cannot be read.
+        """
+        first, stop = self._rows_between(start_s, stop_s)
+        return self.recipe.rows(first, stop, self.n_rows, self.targets["name"].tolist())
+
+    def cropped_clock(self, start_s: float | None) -> Clock:
+        """The clock of what `read` gives from `start_s` on."""
+        return replace(self.clock, start_s=self._first_row(start_s) * self.clock.step_s)
+
+    def _first_row(self, start_s: float | None) -> int:
+        return 0 if start_s is None else max(0, _first_at_or_after(start_s, self.clock.step_s))
+
+    def _rows_between(self, start_s: float | None, stop_s: float | None) -> tuple[int, int]:
+        first = self._first_row(start_s)
+        stop = self.n_rows if stop_s is None else min(self.n_rows, _first_at_or_after(stop_s, self.clock.step_s))
+        if stop <= first:
+            raise DataError(
+                f"{self.recipe.where}: it lasts {self.duration_s:g} s; nothing lies between {start_s or 0:g} and "
+                f"{self.duration_s if stop_s is None else stop_s:g} s. Check the times of its events."
+            )
+        return first, stop
+
+
+def open_sensors(
+    open_raw: Callable[[], BaseRaw],
+    settings: Signals,
+    modality: Modality,
+    where: str,
+    *,
+    bad_channels: Sequence[str] = (),
+    positions: pd.DataFrame | None = None,
+    frame: str = "head",
+) -> Sensors:
+    """Look at a recording's header and decide how its rows are made; its signals are not read.
+
+    Parameters
+    ----------
+    open_raw : callable
+        Gives the recording, not preloaded; to be pickled: a `functools.partial` of `open_recording`.
+    settings : Signals
+    modality : {"meg", "eeg", "ecog"}
+        Decides which channels are taken: magnetometers and gradiometers, EEG, or ECoG and sEEG.
+    where : str
+        The recording, for messages.
+    bad_channels : sequence of str
+        Those that the archive's tables call bad, beside the file's own.
+    positions : pandas.DataFrame, optional
+        ``name``, ``x``, ``y``, ``z`` of electrodes in metres, in place of the file's.
+    frame : str
+        What `positions` are in: "head", "mri", "mni" or "unknown".
+
+    Raises
+    ------
+    RecipeError
+        If the settings ask for what this recording has not: channels, a reference, a noise step.
+    DataError
+        If the file cannot be read, or no channel is left.
+
+    Examples
+    --------
+    >>> import mne
+    >>> def open_raw():
+    ...     info = mne.create_info(["Cz", "Pz"], 500.0, "eeg")
+    ...     return mne.io.RawArray(np.ones((2, 5000)), info, verbose="error")
+    >>> sensors = open_sensors(open_raw, Signals(band_hz=(None, 20.0)), "eeg", "run 1")
+    >>> sensors.read(2.0, 4.0).shape, sensors.steps
+    ((200, 2), ('low-pass 40 Hz against aliasing', 'resampled from 500 to 100 Hz', 'low-pass 20 Hz'))
+    """
+    if modality not in KINDS_OF_MODALITY:
+        raise RecipeError(f"{where}: signals are read of meg, eeg and ecog, not of {modality}.")
+    if positions is not None:
+        open_raw = partial(_placed, open_raw, positions)
+    raw, findings = _opened(open_raw, where)
+    targets = _targets_of(raw, _picked(raw, settings.picks, modality, where))
+    decimation = Decimation(float(raw.info["sfreq"]), settings.rate_hz)
+    bads, bad_findings = _bads_of(raw, bad_channels, settings.more_bad_channels, where)
+    bads_of_targets = [name for name in targets["name"] if name in bads]
+    mended = _what_to_do(raw, targets, bads_of_targets, settings, where)
+    if mended == "left out":
+        targets = targets[~targets["name"].isin(bads)].reset_index(drop=True)
+        if len(targets) == 0:
+            raise DataError(f"{where}: all of its channels are bad; with bad_channels 'keep' they are read.")
+    interpolated = mended == "interpolated" and bool(bads_of_targets)
+    needed = _needed(raw, targets["name"].tolist(), settings, modality, interpolated)
+    steps = _steps_of(raw, settings, modality, decimation, where)
+    if interpolated and "maxwell" not in settings.noise:
+        steps.append(_Step(f"bad channels interpolated: {', '.join(bads_of_targets)}", _interpolate))
+    if bads_of_targets:
+        message = f"{len(bads_of_targets)} bad channels {mended}: {_listed(bads_of_targets)}."
+        findings.append(Finding("bad-channels", where, message))
+    return Sensors(
+        targets=targets,
+        space={
+            "kind": "electrodes" if modality == "ecog" else "sensors",
+            "unit": "m",
+            "frame": _frame_of(raw, targets) if positions is None else frame,
+        },
+        clock=Clock(step_s=1.0 / decimation.rate_hz),
+        duration_s=len(raw.times) / float(raw.info["sfreq"]),
+        n_rows=decimation.n_rows(len(raw.times)),
+        steps=(*_words_of(decimation), *(step.words for step in steps)),
+        findings=(*findings, *bad_findings, *_other_findings(raw, decimation, settings, where)),
+        recipe=_Recipe(open_raw, tuple(needed), tuple(name for name in needed if name in bads), decimation,
+                       tuple(steps), where),
+    )  # fmt: skip
+
+
+def open_recording(
+    path: Path,
+    *,
+    markers: Sequence[Path] = (),
+    digitized: Path | None = None,
+    head_shape: Path | None = None,
+    kinds: Mapping[str, str] | None = None,
+    renames: Mapping[str, str] | None = None,
+    montage: str | None = None,
+) -> BaseRaw:
+    """Open a recording by the end of its name; its signals are not read.
+
+    Parameters
+    ----------
+    path : Path
+        FIF (``.fif``, ``.fif.gz``; recorded with active shielding or not), KIT (``.con``, ``.sqd``), CTF (a folder
+        ``.ds``), BrainVision (``.vhdr``), ``.edf``, ``.bdf`` or EEGLAB (``.set``).
+    markers, digitized, head_shape : Path, optional
+        KIT's marker files (one, or those before and after, which are averaged), and its digitised points (ELP) and
+        head shape (HSP). Without them the sensors' places in the head are not known.
+    kinds : mapping of str to str, optional
+        MNE's kinds of channels that the file does not tell: ``{"EXG1": "misc"}``. Names that the file has not are
+        passed over.
+    renames : mapping of str to str, optional
+        New names of channels, before `kinds`.
+    montage : str, optional
+        One of MNE's standard montages ("biosemi128"), for EEG files that hold no positions.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, was not downloaded, is damaged, cut off or of another kind.
+
+    Examples
+    --------
+    >>> open_recording(Path("run.fif"))
+    Traceback (most recent call last):
+    brainalign.errors.DataError: run.fif: no such file.
+    """
+    path = Path(path)
+    suffix = ".fif" if path.name.lower().endswith(".fif.gz") else path.suffix.lower()
+    for file in _files_of(path, suffix):
+        require_file(file)
+    with _reading(str(path)):
+        raw = _read_raw(path, suffix, markers, digitized, head_shape)
+        raw.rename_channels({old: new for old, new in (renames or {}).items() if old in raw.ch_names}, verbose="error")
+        known = {name: kind for name, kind in (kinds or {}).items() if name in raw.ch_names}
+        raw.set_channel_types(known, on_unit_change="ignore")
+        if montage is not None:
+            raw.set_montage(montage, match_case=False, on_missing="ignore", verbose="error")
+    return raw
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One thing done to a recording in memory, in place; `reach_s` says how far from a row it looks."""
+
+    words: str
+    apply: Callable[[BaseRaw], object]
+    reach_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How rows are made: which channels are read, and what is done to them."""
+
+    open_raw: Callable[[], BaseRaw]
+    needed: tuple[str, ...]
+    bads: tuple[str, ...]
+    decimation: Decimation
+    steps: tuple[_Step, ...]
+    where: str
+
+    def rows(self, first: int, stop: int, n_rows: int, names: Sequence[str]) -> Floats:
+        reach_s = sum(step.reach_s for step in self.steps)
+        reach = int(np.ceil(min(reach_s * self.decimation.rate_hz, n_rows))) + 1
+        begin, end = max(0, first - reach), min(n_rows, stop + reach)
+        # What MNE warns of on opening was told when the header was read.
+        with _reading(self.where), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            low = self._at_low_rate(self.open_raw(), begin, end)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for step in self.steps:
+                with _reading(self.where, f"the step '{step.words}' cannot be done"):
+                    step.apply(low)
+            picks = [low.ch_names.index(name) for name in names]
+            return _data_of(low)[picks, first - begin : stop - begin].T.astype(np.float32)
+
+    def _at_low_rate(self, raw: BaseRaw, begin: int, end: int) -> BaseRaw:
+        import mne
+
+        picks = [raw.ch_names.index(name) for name in self.needed]
+
+        def read(start: int, stop: int) -> Floats:
+            return _data_of(raw, picks, start, stop)
+
+        values = self.decimation.rows(read, len(picks), len(raw.times), begin, end)
+        info = mne.pick_info(raw.info, picks, copy=True, verbose="error")
+        # MNE changes the rate only together with data that it holds at the old one.
+        with info._unlock():
+            info["sfreq"] = self.decimation.rate_hz
+            info["lowpass"] = min(info["lowpass"] or np.inf, self.decimation.rate_hz / 2)
+            info["bads"] = list(self.bads)
+        return mne.io.RawArray(values, info, copy="auto", verbose="error")
+
+
+def _steps_of(raw: BaseRaw, settings: Signals, modality: Modality, decimation: Decimation, where: str) -> list[_Step]:
+    steps = [_noise_step(raw, step, modality, where) for step in settings.noise]
+    if settings.reference != "recorded":
+        steps.append(_reference_step(raw, settings.reference, modality, where))
+    return [*steps, *_notch_steps(settings.notch_hz, decimation, where), *_band_steps(settings, decimation, where)]
+
+
+def _noise_step(raw: BaseRaw, step: str, modality: Modality, where: str) -> _Step:
+    if modality != "meg":
+        raise RecipeError(f"{where}: the noise step '{step}' is one of MEG; leave it out of signals.noise.")
+    kinds = raw.get_channel_types()
+    if step == "projections":
+        projections = [projection for projection in raw.info["projs"] if not _is_average(projection)]
+        if not projections:
+            raise RecipeError(f"{where}: the file brings no projections; leave 'projections' out of signals.noise.")
+        return _Step(f"projections applied ({len(projections)})", _project)
+    if step == "reference_channels":
+        n_references = kinds.count("ref_meg")
+        if not n_references:
+            raise RecipeError(f"{where}: no reference sensors; leave 'reference_channels' out of signals.noise.")
+        return _Step(f"reference channels regressed out ({n_references})", _regress_references, reach_s=np.inf)
+    if step == "gradient_compensation":
+        if not any(comp["kind"] == CTF_GRADE for comp in raw.info["comps"]):
+            raise RecipeError(f"{where}: it brings no compensation of grade {CTF_GRADE}; only CTF's recordings do.")
+        return _Step(f"gradient compensation of grade {CTF_GRADE}", _compensate)
+    if not {"mag", "grad"} <= set(kinds):
+        raise RecipeError(f"{where}: 'maxwell' needs Neuromag's magnetometers and gradiometers.")
+    return _Step("signal space separation (Maxwell filter)", _maxwell_filter)
+
+
+def _reference_step(raw: BaseRaw, reference: str | Sequence[str], modality: Modality, where: str) -> _Step:
+    if modality == "meg":
+        raise RecipeError(f"{where}: MEG has no reference; leave signals.reference as 'recorded'.")
+    names = reference if isinstance(reference, str) else list(reference)
+    for name in () if isinstance(names, str) else names:
+        if name not in raw.ch_names:
+            raise RecipeError(f"{where}: signals.reference names '{name}'. {nearest(name, raw.ch_names)}")
+    words = "average" if isinstance(names, str) else ", ".join(names)
+    return _Step(f"referenced to {words}", partial(_refer, names, KINDS_OF_MODALITY[modality]))
+
+
+def _notch_steps(notch_hz: Sequence[float], decimation: Decimation, where: str) -> list[_Step]:
+    nyquist_hz = decimation.rate_hz / 2
+    left = [freq_hz for freq_hz in notch_hz if freq_hz < nyquist_hz or decimation.keeps_all]
+    for freq_hz in left:
+        # Below the flank of the notch there must be something, or MNE has no filter.
+        if freq_hz * (1 + 1 / 400) + 0.5 >= nyquist_hz:
+            raise RecipeError(
+                f"{where}: a notch at {freq_hz:g} Hz cannot be told from the end of what {decimation.rate_hz:g} rows a "
+                "second show; raise rate_hz, or leave it out of notch_hz."
+            )
+    if not left:
+        return []
+    return [_Step(f"notch {', '.join(f'{f:g}' for f in left)} Hz", partial(_notch, tuple(left)), NOTCH_REACH_S)]
+
+
+def _band_steps(settings: Signals, decimation: Decimation, where: str) -> list[_Step]:
+    low, high = settings.band_hz
+    if low is None and high is None:
+        return []
+    highest = max(edge for edge in (low, high) if edge is not None)
+    if highest >= decimation.rate_hz / 2:
+        raise RecipeError(
+            f"{where}: signals.band_hz names {highest:g} Hz, but {decimation.rate_hz:g} rows a second show less than "
+            f"{decimation.rate_hz / 2:g} Hz."
+        )
+    from mne.filter import create_filter
+
+    n_taps = len(create_filter(None, decimation.rate_hz, low, high, verbose="error"))
+    if low is None:
+        words = f"low-pass {high:g} Hz"
+    else:
+        words = f"high-pass {low:g} Hz" if high is None else f"band-pass {low:g} to {high:g} Hz"
+    return [_Step(words, partial(_band_pass, low, high), reach_s=n_taps / 2 / decimation.rate_hz)]
+
+
+def _words_of(decimation: Decimation) -> tuple[str, ...]:
+    if decimation.keeps_all:
+        return ()
+    rate_hz = decimation.rate_hz
+    return (
+        f"low-pass {0.4 * rate_hz:g} Hz against aliasing",
+        f"resampled from {decimation.from_hz:g} to {rate_hz:g} Hz",
+    )
+
+
+def _project(low: BaseRaw) -> None:
+    average = [i for i, p in enumerate(low.info["projs"]) if _is_average(p) and not p["active"]]
+    low.del_proj(average)
+    low.apply_proj(verbose="error")
+
+
+def _is_average(projection: Mapping[str, object]) -> bool:
+    return str(projection["desc"]).startswith("Average EEG")
+
+
+def _regress_references(low: BaseRaw) -> None:
+    """Least squares with an intercept, over all rows."""
+    kinds = np.array(low.get_channel_types())
+    references = _data_of(low, np.flatnonzero(kinds == "ref_meg"))
+    references = references - references.mean(axis=1, keepdims=True)
+    # Scaled before anything is called small: in tesla, everything is.
+    scale = np.linalg.norm(references, axis=1, keepdims=True)
+    _, size, basis = np.linalg.svd(references / np.where(scale > 0, scale, 1.0), full_matrices=False)
+    basis = basis[size > size.max() * 1e-10] if size.max() > 0 else basis[:0]
+    low.apply_function(
+        lambda signal: signal - (signal @ basis.T) @ basis, picks=np.isin(kinds, ("mag", "grad")).nonzero()[0]
+    )
+
+
+def _compensate(low: BaseRaw) -> None:
+    low.apply_gradient_compensation(CTF_GRADE, verbose="error")
+
+
+def _maxwell_filter(low: BaseRaw) -> None:
+    from mne.preprocessing import maxwell_filter
+
+    in_head = low.info["dev_head_t"] is not None and _has_head_shape(low)
+    frame, origin = ("head", "auto") if in_head else ("meg", ORIGIN_DEVICE_M)
+    separated = maxwell_filter(low, origin=origin, coord_frame=frame, verbose="error")
+    separated = _data_of(separated)
+    rows = iter(range(len(separated)))
+    low.apply_function(lambda signal: separated[next(rows)], picks="all")
+
+
+def _refer(names: str | list[str], kinds: Sequence[str], low: BaseRaw) -> None:
+    there = [kind for kind in kinds if kind in low.get_channel_types(unique=True)]
+    low.set_eeg_reference(names, ch_type=there, joint=True, verbose="error")
+
+
+def _notch(freqs_hz: Sequence[float], low: BaseRaw) -> None:
+    low.notch_filter(np.array(freqs_hz), picks="all", verbose="error")
+
+
+def _band_pass(low_hz: float | None, high_hz: float | None, low: BaseRaw) -> None:
+    low.filter(low_hz, high_hz, picks="all", verbose="error")
+
+
+def _interpolate(low: BaseRaw) -> None:
+    origin = "auto" if _has_head_shape(low) else ORIGIN_HEAD_M
+    # The fast way looks its Legendre polynomials up in a table: the same to six digits, in a third of the time.
+    low.interpolate_bads(mode="fast", origin=origin, verbose="error")
+
+
+def _has_head_shape(raw: BaseRaw) -> bool:
+    from mne._fiff.constants import FIFF
+
+    kinds = (FIFF.FIFFV_POINT_EXTRA, FIFF.FIFFV_POINT_EEG)
+    return sum(point["kind"] in kinds for point in raw.info["dig"] or ()) >= 10
+
+
+def _picked(raw: BaseRaw, picks: Sequence[str], modality: Modality, where: str) -> list[str]:
+    """Names of the channels wanted, in the file's order."""
+    wanted = picks or KINDS_OF_MODALITY[modality]
+    kind_of = dict(zip(raw.ch_names, raw.get_channel_types(), strict=True))
+    for pick in wanted:
+        if pick not in (*KINDS, "meg") and pick not in kind_of:
+            raise RecipeError(f"{where}: signals.picks names '{pick}'. {nearest(pick, [*KINDS, 'meg', *kind_of])}")
+    kinds = {kind for pick in wanted for kind in (KINDS_OF_MODALITY["meg"] if pick == "meg" else (pick,))}
+    names = [name for name, kind in kind_of.items() if kind in kinds or name in wanted]
+    if not names:
+        found = pd.Series(kind_of).value_counts()
+        has = ", ".join(f"{n} {kind}" for kind, n in found.items())
+        raise DataError(
+            f"{where}: no channels of kind {' or '.join(wanted)}; it has {has}. Name kinds in signals.picks."
+        )
+    return names
+
+
+def _needed(raw: BaseRaw, names: Sequence[str], settings: Signals, modality: Modality, interpolated: bool) -> list[str]:
+    """Those to be read: the targets, and whatever their noise, reference or interpolation is made from."""
+    kinds: set[str] = set()
+    if settings.noise:
+        kinds |= {"mag", "grad", "ref_meg"}
+    if interpolated or settings.reference == "average":
+        kinds |= set(KINDS_OF_MODALITY[modality])
+    named = set(names) | (set() if isinstance(settings.reference, str) else set(settings.reference))
+    channels = zip(raw.ch_names, raw.get_channel_types(), strict=True)
+    return [name for name, kind in channels if name in named or kind in kinds]
+
+
+def _bads_of(raw: BaseRaw, told: Sequence[str], more: Sequence[str], where: str) -> tuple[set[str], list[Finding]]:
+    for name in more:
+        if name not in raw.ch_names:
+            raise RecipeError(f"{where}: signals.more_bad_channels names '{name}'. {nearest(name, raw.ch_names)}")
+    unknown = [name for name in told if name not in raw.ch_names]
+    findings = []
+    if unknown:
+        message = f"{len(unknown)} channels that the archive calls bad are not in the file: {_listed(unknown)}."
+        findings.append(Finding("unknown-bad-channels", where, message))
+    return {*raw.info["bads"], *told, *more} & set(raw.ch_names), findings
+
+
+def _what_to_do(raw: BaseRaw, targets: pd.DataFrame, bads: Sequence[str], settings: Signals, where: str) -> str:
+    """What is done about bad channels, in words that follow their number."""
+    if settings.bad_channels == "keep":
+        return "kept"
+    if settings.bad_channels == "leave_out":
+        return "left out"
+    kinds = set(targets["kind"][targets["name"].isin(bads)])
+    if kinds <= {"mag", "grad"} or (kinds == {"eeg"} and _all_placed(raw)):
+        return "interpolated"
+    if settings.bad_channels == "interpolate" and bads:
+        raise RecipeError(
+            f"{where}: {_listed(bads)} cannot be interpolated: that takes MEG, or EEG with all positions known.\n"
+            "Set signals.bad_channels to 'leave_out'."
+        )
+    return "left out"
+
+
+def _all_placed(raw: BaseRaw) -> bool:
+    eeg = _targets_of(raw, [name for name, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True)
+                            if kind == "eeg"])  # fmt: skip
+    return len(eeg) >= 4 and bool(np.isfinite(eeg[["x", "y", "z"]].to_numpy()).all())
+
+
+def _targets_of(raw: BaseRaw, names: Sequence[str]) -> pd.DataFrame:
+    index = {name: i for i, name in enumerate(raw.ch_names)}
+    places = np.array([raw.info["chs"][index[name]]["loc"][:3] for name in names])
+    # MNE writes zeros where it knows no place.
+    places[~places.any(axis=1)] = np.nan
+    kinds = raw.get_channel_types(picks=[index[name] for name in names])
+    x, y, z = places.T
+    return pd.DataFrame({"name": list(names), "kind": kinds, "x": x, "y": y, "z": z})
+
+
+def _frame_of(raw: BaseRaw, targets: pd.DataFrame) -> str:
+    """What the places are in, in a word."""
+    from mne._fiff.constants import FIFF
+
+    names: dict[object, str] = {
+        FIFF.FIFFV_COORD_DEVICE: "device",
+        FIFF.FIFFV_COORD_HEAD: "head",
+        FIFF.FIFFV_COORD_MRI: "mri",
+        FIFF.FIFFV_MNE_COORD_MNI_TAL: "mni",
+    }
+    found = {int(raw.info["chs"][raw.ch_names.index(name)]["coord_frame"]) for name in targets["name"]}
+    placed = bool(np.isfinite(targets["x"]).any())
+    return names.get(next(iter(found)), "unknown") if placed and len(found) == 1 else "unknown"
+
+
+def _placed(open_raw: Callable[[], BaseRaw], positions: pd.DataFrame) -> BaseRaw:
+    """The recording with electrodes where a table says that they are."""
+    import mne
+
+    raw = open_raw()
+    known = positions[np.isfinite(positions[["x", "y", "z"]].to_numpy(dtype=float)).all(axis=1)]
+    places = dict(zip(known["name"], known[["x", "y", "z"]].to_numpy(dtype=float), strict=True))
+    places = {name: place for name, place in places.items() if name in raw.ch_names}
+    # Called the head's whatever they are, since MNE would move others to there.
+    montage = mne.channels.make_dig_montage(places, coord_frame="head")
+    raw.set_montage(montage, on_missing="ignore", verbose="error")
+    return raw
+
+
+def _opened(open_raw: Callable[[], BaseRaw], where: str) -> tuple[BaseRaw, list[Finding]]:
+    """The recording, and what MNE warned of while it opened it."""
+    with _reading(where), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        raw = open_raw()
+        if len(raw.times) == 0:
+            raise DataError(f"{where}: the recording holds no samples.")
+        # The end of a file that was cut off is what cannot be read.
+        _data_of(raw, [0], len(raw.times) - 1)
+    messages = dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught)
+    told = [message for message in messages if "naming conventions" not in message]
+    return raw, [Finding("reader", where, message) for message in told]
+
+
+def _other_findings(raw: BaseRaw, decimation: Decimation, settings: Signals, where: str) -> list[Finding]:
+    findings = []
+    if settings.rate_hz is not None and settings.rate_hz > decimation.from_hz * (1 + 1e-9):
+        message = f"recorded at {decimation.from_hz:g} Hz, fewer than the {settings.rate_hz:g} asked for; kept so."
+        findings.append(Finding("low-rate", where, message))
+    marks = raw.annotations
+    spans = [
+        # MNE counts the onsets of marks from before the first sample that was kept.
+        (max(0.0, float(onset_s - raw.first_time)), float(onset_s - raw.first_time + length_s))
+        for onset_s, length_s, name in zip(marks.onset, marks.duration, marks.description, strict=True)
+        if str(name).upper().startswith("BAD") and length_s > 0
+    ]
+    marked = _merged(spans)
+    if marked:
+        length_s = sum(stop - start for start, stop in marked)
+        message = f"{len(marked)} stretches, {length_s:g} s in all, are marked as bad; their numbers are kept."
+        findings.append(Finding("bad-segments", where, message))
+    return findings
+
+
+def _data_of(
+    raw: BaseRaw, picks: Sequence[int] | np.ndarray | None = None, start: int = 0, stop: int | None = None
+) -> Floats:
+    """Shape (channel, time)."""
+    picks = np.arange(len(raw.ch_names)) if picks is None else np.asarray(picks)
+    return np.asarray(raw.get_data(picks=picks, start=start, stop=stop, verbose="error"))
+
+
+def _merged(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The spans in order, those that touch as one: readers mark some stretches twice."""
+    merged: list[tuple[float, float]] = []
+    for start, stop in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    return merged
+
+
+def _first_at_or_after(moment_s: float, step_s: float) -> int:
+    # A time that was written as a decimal number may lie a rounding past its row.
+    return int(np.ceil(moment_s / step_s - 1e-6))
+
+
+def _read_raw(
+    path: Path, suffix: str, markers: Sequence[Path], digitized: Path | None, head_shape: Path | None
+) -> BaseRaw:
+    from mne import io
+
+    if suffix == ".fif":
+        return io.read_raw_fif(path, allow_maxshield=True, verbose="warning")
+    if suffix in (".con", ".sqd"):
+        _check_length_of_kit(path)
+        for file in (*markers, digitized, head_shape):
+            if file is not None:
+                require_file(file)
+        marks = [str(file) for file in markers] or None
+        return io.read_raw_kit(
+            path, mrk=marks, elp=_digitized_points(digitized), hsp=_digitized_points(head_shape), verbose="warning"
+        )
+    if suffix == ".ds":
+        return io.read_raw_ctf(path, clean_names=True, verbose="warning")
+    read = {
+        ".vhdr": io.read_raw_brainvision,
+        ".edf": io.read_raw_edf,
+        ".bdf": io.read_raw_bdf,
+        ".set": io.read_raw_eeglab,
+    }[suffix]
+    return read(path, verbose="warning")
+
+
+def _files_of(path: Path, suffix: str) -> list[Path]:
+    """The files without which the recording is nothing."""
+    if suffix == ".ds":
+        if not path.is_dir():
+            raise DataError(f"{path}: no such folder; a CTF recording is a folder .ds, to be copied whole.")
+        files = sorted(path.glob("*.meg4")) + sorted(path.glob("*.res4"))
+        if len({file.suffix for file in files}) < 2:
+            raise DataError(f"{path}: a CTF folder holds a .meg4 and a .res4; copy the whole folder.")
+        return files
+    if suffix == ".vhdr":
+        header = require_file(path).read_bytes().decode("utf-8", "replace")
+        named = re.findall(r"^(?:DataFile|MarkerFile)\s*=\s*(.+?)\s*$", header, flags=re.MULTILINE)
+        return [path, *(path.parent / name.replace("$b", path.stem) for name in named)]
+    if suffix == ".set":
+        data = path.with_suffix(".fdt")
+        return [path, data] if data.exists() or data.is_symlink() else [path]
+    if suffix not in (".fif", ".con", ".sqd", ".edf", ".bdf"):
+        raise DataError(f"{path}: recordings are read from .fif, .con, .sqd, .ds, .vhdr, .edf, .bdf and .set.")
+    return [path]
+
+
+def _digitized_points(path: Path | None) -> Path | Floats | None:
+    """Points as MNE takes them; those that BIDS names ``.pos`` in metres, which FastSCAN writes in millimetres."""
+    if path is None or path.suffix.lower() != ".pos":
+        return path
+    return np.loadtxt(path, comments="%", ndmin=2) / 1000.0
+
+
+def _check_length_of_kit(path: Path) -> None:
+    """Raise if a KIT file ends before its samples do, which MNE would give as zeros."""
+    with path.open("rb") as stream:
+        stream.seek(16 * KIT_RAW_DATA)
+        offset, size, _, count = np.frombuffer(stream.read(16), dtype="<i4").tolist()
+    expected = offset + size * count
+    if path.stat().st_size < expected:
+        raise DataError(f"{path}: {path.stat().st_size} bytes of {expected}; the file was cut off. Fetch it again.")
+
+
+@contextmanager
+def _reading(where: str, failed: str = "cannot be read") -> Generator[None]:
+    """Turn whatever MNE stumbles over into a DataError."""
+    try:
+        yield
+    except (BrainalignError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file is met with any of them
+        reason = " ".join(str(error).split())[:300]
+        if "split" in reason.lower():
+            raise DataError(
+                f"{where}: one of several parts of a recording, and others are missing: {reason}\n"
+                "Put all parts (split-01, split-02 ...) into one folder."
+            ) from error
+        mend = "Is the file whole? Compare it with the archive's." if failed == "cannot be read" else "Leave it out."
+        raise DataError(f"{where}: {failed} ({type(error).__name__}: {reason}).\n{mend}") from error
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
