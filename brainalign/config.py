@@ -24,7 +24,18 @@ from brainalign.safe_yaml import read_yaml
 from brainalign.settings import SettingError, check_keys, checked_settings
 from brainalign.types import Aligner, Extractor
 
-__all__ = ["ALIGNMENT_OF", "Recipe", "build", "list_recipes", "load_recipe", "parse_recipe", "resolved", "settings_of"]
+__all__ = [
+    "ALIGNMENT_OF",
+    "Recipe",
+    "alignment_of",
+    "build",
+    "check_alignment",
+    "list_recipes",
+    "load_recipe",
+    "parse_recipe",
+    "resolved",
+    "settings_of",
+]
 
 T = TypeVar("T")
 
@@ -39,7 +50,7 @@ TOP_KEYS = (
     "splits",
     "fallback",
 )
-# How recordings of each modality meet features where a recipe does not name another way.
+# How recordings of each modality that have a time axis meet features where a recipe does not name another way.
 ALIGNMENT_OF: Mapping[str, str] = {"fmri": "hemodynamic", "meg": "epochs", "eeg": "epochs", "ecog": "epochs"}
 
 
@@ -62,7 +73,8 @@ class Recipe:
     baseline : tuple of str or "auto"
         What every layer is compared with; "auto" takes all that the dataset allows.
     alignment : Aligner
-        By default the modality's: volumes for fMRI, word-locked latencies for MEG, EEG and ECoG.
+        By default the modality's: volumes for fMRI, word-locked latencies for MEG, EEG and ECoG; items where the
+        dataset's rows are.
     encoder : scikit-learn estimator
     splits : Splits
     fallback : str or None
@@ -187,7 +199,14 @@ def parse_recipe(content: Mapping[str, Any], folder: Path | None = None) -> Reci
     if baseline != "auto":
         with _about("baseline"):
             Baseline(tuple(name for name in baseline if name != SOUND_ENVELOPE))
-    alignment = {"kind": ALIGNMENT_OF[modality], **_section(content, "alignment")}
+    alignment = _stage(
+        {"kind": alignment_of(modality, manifest.rows), **_section(content, "alignment")},
+        ALIGNMENTS,
+        "alignment",
+        "kind of alignment",
+    )
+    with _about("alignment.kind"):
+        check_alignment(alignment, manifest.rows, manifest.name)
     encoder = {"kind": "ridge", **_section(content, "encoder")}
     return Recipe(
         title=_text(content, "title") or f"{manifest.name}: scores by layer",
@@ -200,11 +219,33 @@ def parse_recipe(content: Mapping[str, Any], folder: Path | None = None) -> Reci
             for i, entry in enumerate(content["features"])
         ),
         baseline=baseline,
-        alignment=_stage(alignment, ALIGNMENTS, "alignment", "kind of alignment"),
+        alignment=alignment,
         encoder=_encoder(encoder),
         splits=build(Splits, _section(content, "splits"), "splits"),
         fallback=_fallback(content.get("fallback")),
         folder=folder,
+    )
+
+
+def alignment_of(modality: str, rows: str) -> str:
+    """The kind of alignment of recordings whose rows are moments ("time") or "items".
+
+    Examples
+    --------
+    >>> alignment_of("eeg", "time"), alignment_of("eeg", "items")
+    ('epochs', 'items')
+    """
+    return "items" if rows == "items" else ALIGNMENT_OF[modality]
+
+
+def check_alignment(alignment: Aligner, rows: str, dataset: str) -> None:
+    """Raise a RecipeError if an alignment is for other rows than the dataset's; one without ``rows`` is for time."""
+    if getattr(alignment, "rows", "time") == rows:
+        return
+    what = {"time": "moments of a recording", "items": "items (words or sentences) without a time axis"}[rows]
+    raise RecipeError(
+        f"{type(alignment).__name__} cannot align '{dataset}', whose responses are to {what}: "
+        + ("take the kind 'items', or leave it out." if rows == "items" else "leave the kind out for the modality's.")
     )
 
 

@@ -1,4 +1,4 @@
-"""Features and recordings on one clock: volumes of an fMRI run, or word-locked latencies of MEG, EEG and ECoG."""
+"""Features and recordings on one clock: volumes of fMRI, word-locked latencies of MEG, EEG and ECoG, or items."""
 
 import lazy_loader as lazy
 

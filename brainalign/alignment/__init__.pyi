@@ -5,5 +5,7 @@ from .epochs import EpochedRun as EpochedRun
 from .epochs import Epochs as Epochs
 from .hemodynamic import Hemodynamic as Hemodynamic
 from .hemodynamic import HemodynamicRun as HemodynamicRun
+from .items import Items as Items
+from .items import ItemsRun as ItemsRun
 from .resampling import resampled as resampled
 from .resampling import resampling_matrix as resampling_matrix

@@ -26,7 +26,9 @@ def check_recording(recording: Recording, response: Floats, stimulus: Stimulus |
     response : array (time, target)
         What it gave.
     stimulus : Stimulus, optional
-        What was heard; without it only the response is looked at.
+        What was heard; without it only the response is looked at. If its words have a column ``item``, rows are items:
+        those without a response (NaN in every target) were rejected, which is no fault of a target, and there are no
+        times.
 
     Returns
     -------
@@ -44,6 +46,9 @@ def check_recording(recording: Recording, response: Floats, stimulus: Stimulus |
     >>> [finding.code for finding in check_recording(recording, dead)]
     ['empty-recording']
     """
+    if stimulus is not None and "item" in stimulus.words:
+        answered = np.isfinite(response).any(axis=1)
+        return _check_response(recording, response[answered] if answered.any() else response)
     findings = _check_response(recording, response)
     if stimulus is not None:
         findings += _check_times(recording, len(response), stimulus)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
+from brainalign.alignment import ItemsRun
 from brainalign.datasets import check_recording
 from brainalign.encoding import BandedRidgeEncoder, RidgeEncoder, Splits
 from brainalign.encoding.cross_validation import HOLD, cross_validate, plan_of
@@ -32,6 +33,9 @@ MEMORY_OF_SUBJECTS = 0.25
 BASELINE_OF_WORDS = {
     "fmri": ("word_rate", "word_length", "word_duration", "log_frequency", "pause_before", "position"),
     "meg": ("word_length", "word_duration", "log_frequency", "pause_before", "position"),
+    # Of items no times are known but by convention, nor their order, which is each subject's own.
+    "words": ("word_length", "log_frequency"),
+    "sentences": ("word_rate", "word_length", "log_frequency"),
 }
 
 
@@ -63,6 +67,9 @@ class UnitScores:
 
 def baseline_names(modality: str, recordings: Sequence[Recording], stimuli: Mapping[str, Stimulus]) -> tuple[str, ...]:
     """The baseline that these data allow: properties of words, and the sound's envelope where all have it."""
+    items = [stimulus.words["item"] for stimulus in stimuli.values() if "item" in stimulus.words]
+    if items:
+        return BASELINE_OF_WORDS["sentences" if any(item.duplicated().any() for item in items) else "words"]
     words = BASELINE_OF_WORDS["fmri" if modality == "fmri" else "meg"]
     has_sound = all(_has_sound(recording, stimuli[recording.stimulus]) for recording in recordings)
     return (*words, SOUND_ENVELOPE) if has_sound and recordings else words
@@ -282,7 +289,8 @@ def _baseline(unit: Unit, runs: Sequence[AlignedRun], recordings: Sequence[Recor
     blocks = []
     for run, recording in zip(runs, recordings, strict=True):
         stimulus = unit.stimuli[recording.stimulus]
-        columns = [run.place(words.extract(stimulus))[0]] if words.names else []
+        place = run.place_properties if isinstance(run, ItemsRun) else run.place
+        columns = [place(words.extract(stimulus))[0]] if words.names else []
         if SOUND_ENVELOPE in unit.baseline:
             columns.append(_envelope(run, recording, stimulus))
         blocks.append(np.hstack(columns))

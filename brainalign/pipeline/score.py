@@ -10,7 +10,7 @@ from typing import Any, Literal
 import joblib
 from sklearn.base import BaseEstimator
 
-from brainalign.config import ALIGNMENT_OF, settings_of
+from brainalign.config import alignment_of, check_alignment, settings_of
 from brainalign.encoding import RidgeEncoder, Splits
 from brainalign.errors import DataError, DataWarning, FitWarning, RecipeError
 from brainalign.features import own_space
@@ -54,7 +54,8 @@ def score_layers(
     baseline : sequence of str, or "auto"
         Simple properties that every layer is compared with; all that the data allow by default; () for none.
     alignment : stage of brainalign.alignment, optional
-        By default the modality's: ``Hemodynamic()`` for fMRI, ``Epochs()`` for MEG, EEG and ECoG.
+        By default the modality's: ``Hemodynamic()`` for fMRI, ``Epochs()`` for MEG, EEG and ECoG; ``Items()`` where
+        the rows of the responses are items.
     encoder : scikit-learn estimator, optional
         ``RidgeEncoder()`` by default.
     splits : Splits, optional
@@ -99,6 +100,9 @@ def score_layers(
                 f"features are stages such as LanguageModel('gpt2'), or functions of a stimulus, not {space!r}."
             )
     _check_names([space.name for space in given if isinstance(space, Extractor)])
+    if alignment is None:
+        alignment = find(alignment_of(data.modality, data.rows), ALIGNMENTS, "alignment")()
+    check_alignment(alignment, data.rows, data.name)
     recordings = data.recordings()
     if not recordings:
         raise DataError(f"Dataset '{data.name}' has no recordings of the subjects chosen.")
@@ -113,7 +117,7 @@ def score_layers(
         recordings,
         stimuli,
         names,
-        alignment if alignment is not None else find(ALIGNMENT_OF[data.modality], ALIGNMENTS, "alignment")(),
+        alignment,
         encoder if encoder is not None else RidgeEncoder(),
         splits if splits is not None else Splits(),
         store,
@@ -175,6 +179,8 @@ class Study:
 
     def key_of_fit(self, space: Mapping[str, Any], recordings: Sequence[Recording]) -> str:
         """The key of one subject's fit: a digest of all that it depends on."""
+        words = {recording.stimulus: self.stimuli[recording.stimulus].words for recording in recordings}
+        items = {stimulus: table["item"].tolist() for stimulus, table in words.items() if "item" in table}
         return digest_of(
             {
                 "what": "fit",
@@ -186,6 +192,7 @@ class Study:
                 "alignment": [type(self.aligner).__name__, settings_of(self.aligner)],
                 "encoder": [type(self.encoder).__name__, repr(settings_of(self.encoder))],
                 "splits": settings_of(self.splits),
+                **({"items": items} if items else {}),
             }
         )
 
