@@ -13,9 +13,24 @@ __all__ = ["ALIGNMENTS", "DATASETS", "ENCODERS", "FEATURES", "find"]
 # The loader of a dataset's manifest; one per layout of files.
 DATASETS: Mapping[str, str] = {
     "alice": "brainalign.datasets.alice:Alice",
+    "armeni2022": "brainalign.datasets.armeni2022:Armeni2022",
     "arrays": "brainalign.datasets.arrays:Arrays",
+    "bids": "brainalign.datasets.bids:Bids",
+    "brennan2019": "brainalign.datasets.brennan2019:Brennan2019",
+    "frank2015": "brainalign.datasets.frank2015:Frank2015",
     "lebel2023": "brainalign.datasets.lebel2023:LeBel2023",
+    "libribrain": "brainalign.datasets.libribrain:LibriBrain",
+    "little_prince": "brainalign.datasets.little_prince:LittlePrince",
+    "little_prince_meg_listen": "brainalign.datasets.little_prince_meg:LittlePrinceMegListen",
+    "little_prince_meg_read": "brainalign.datasets.little_prince_meg:LittlePrinceMegRead",
+    "meg_masc": "brainalign.datasets.meg_masc:MegMasc",
+    "mous": "brainalign.datasets.mous:Mous",
+    "narratives": "brainalign.datasets.narratives:Narratives",
+    "old_man": "brainalign.datasets.old_man:OldMan",
+    "pereira2018": "brainalign.datasets.pereira2018:Pereira2018",
+    "podcast": "brainalign.datasets.podcast:Podcast",
     "simulated": "brainalign.simulate:Simulated",
+    "smn4lang": "brainalign.datasets.smn4lang:Smn4Lang",
 }
 
 FEATURES: Mapping[str, str] = {

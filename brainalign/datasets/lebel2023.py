@@ -50,6 +50,9 @@ class LeBel2023(ArchiveDataset):
         A ``.npy`` file of the numbers of the voxels to take, or of one truth value for each; all by default. As the
         voxels are each subject's own, it needs one subject.
 
+    sound : bool
+        Whether stories come with their sound (about 90 MB each).
+
     Notes
     -----
     Row i of a story's response is at 10 + 2 i seconds of its sound: the archive cut volumes at both ends. This was
@@ -78,10 +81,11 @@ class LeBel2023(ArchiveDataset):
         stimuli: tuple[str, ...] | None = None,
         repeats: Literal["mean", "each"] = "mean",
         voxels: Path | None = None,
+        sound: bool = False,
     ) -> None:
         self.repeats = repeats
         self.voxels = voxels
-        super().__init__("lebel2023", root, subjects, stimuli)
+        super().__init__("lebel2023", root, subjects, stimuli, sound)
         if voxels is not None and (subjects is None or len(subjects) != 1):
             raise RecipeError("lebel2023: `voxels` are one subject's own; name that subject.")
 
