@@ -1,11 +1,14 @@
+from .check_page import write_check as write_check
 from .figures import CaptionedFigure as CaptionedFigure
 from .figures import layer_by_latency as layer_by_latency
 from .figures import layer_profile as layer_profile
 from .figures import region_by_layer as region_by_layer
-from .figures import topography as topography
 from .headline import Answer as Answer
 from .headline import headline as headline
+from .maps import score_image as score_image
+from .maps import score_map as score_map
 from .page import write_report as write_report
+from .sensor_maps import topography as topography
 from .tables import Recovery as Recovery
 from .tables import group_profile as group_profile
 from .tables import planted_recovery as planted_recovery

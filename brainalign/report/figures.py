@@ -30,7 +30,6 @@ from brainalign.report.drawing import (
     Look,
     add_key,
     cell_edges,
-    colour_scale,
     draw_level,
     draw_mean,
     draw_points,
@@ -48,7 +47,17 @@ from brainalign.report.means import VARIABLES, fold_means, layer_table, mean_by
 from brainalign.report.tables import group_profile, summary
 from brainalign.types import Scores
 
-__all__ = ["CaptionedFigure", "layer_by_latency", "layer_profile", "region_by_layer", "topography"]
+__all__ = [
+    "HELD_OUT",
+    "MEANINGS",
+    "SIGNED",
+    "WIDTH_IN",
+    "CaptionedFigure",
+    "best_layer",
+    "layer_by_latency",
+    "layer_profile",
+    "region_by_layer",
+]
 
 WIDTH_IN = 5.4
 # What the names of targets and the colour bar take of a heat map's width, and the least for each curve.
@@ -59,8 +68,6 @@ N_POINT_LETTERS = 24
 # With more curves the subjects' thin lines would hide the means.
 N_LINES_WITH_SUBJECTS = 3
 N_TARGETS_SHOWN = 40
-N_MAPS = 6
-SENSOR_KINDS = ("sensor", "channel", "meg", "eeg", "mag", "grad", "magnetometer", "gradiometer")
 MEANINGS = {
     "r": "r of the layer alone",
     "r2": "R² of the layer alone",
@@ -219,7 +226,7 @@ def layer_by_latency(scores: Scores) -> CaptionedFigure:
     rows = np.concatenate([curve.rows for curve in drawn])
     heat_map(figure, top, r.mean("subject").values[rows], MEANINGS["r"], even_edges(latency_s), y)
     key = mark_curves(top, top.yaxis, drawn, y, length_in)
-    best = _best_layer(scores)
+    best = best_layer(scores)
     handles = {} if best is None else _draw_courses(bottom, latency_s, r, means, best, layers)
     if len(drawn) == 1 and handles:
         bottom.legend(list(handles.values()), [wrapped(name, 40) for name in handles], loc="best")
@@ -230,38 +237,6 @@ def layer_by_latency(scores: Scores) -> CaptionedFigure:
     bottom.axhline(0, color="black", linewidth=0.8)
     bottom.set(xlabel="latency from word onset (s)", ylabel="r", xlim=even_edges(latency_s)[[0, -1]])
     figure.caption = _latency_caption(scores, int(r.notnull().any(["layer", "latency"]).sum()), best is not None)
-    return figure
-
-
-@rc_context(STYLE)
-def topography(scores: Scores) -> CaptionedFigure | None:
-    """Draw sensor maps of r at the best layer, at a few latencies.
-
-    Targets of the same name are averaged over subjects and sensors at the same place (a magnetometer and its
-    gradiometers) with each other. Places are projected to the plane by angle from the top of a sphere that is fitted
-    to them (azimuthal equidistant); +y is the nose and +x the right, as in MNE, in any unit.
-
-    Returns
-    -------
-    CaptionedFigure or None
-        None where there is nothing to map: fewer than four places of targets of the kinds "sensor", "channel",
-        "meg", "eeg", "mag", "grad", "magnetometer" or "gradiometer" with finite ``x``, ``y``, ``z``, or no defined r.
-    """
-    best, places = _best_layer(scores), _sensor_places(scores)
-    if best is None or places is None:
-        return None
-    r = fold_means(scores)["r"].isel(layer=best)
-    r = r.isel(target=places.index.to_numpy())
-    names = mean_by(r, "target_name")
-    xyz = places.groupby(r["target_name"].values.astype(str), sort=False).mean()
-    xyz, grid = _merge_places(xyz.to_numpy(), names.values.reshape(len(xyz), -1))
-    defined = np.isfinite(grid).all(axis=1)
-    if defined.sum() < 4:
-        return None
-    shown = _shown_latencies(grid[defined])
-    titles = [_seconds(s) for s in scores["latency"].values[shown]] if "latency" in scores.dims else [""]
-    figure = _draw_maps(_project(xyz)[defined], grid[defined][:, shown], titles)
-    figure.caption = _map_caption(scores, best, int((~defined).sum()))
     return figure
 
 
@@ -407,7 +382,7 @@ def _highest(grid: np.ndarray, n_rows: int) -> np.ndarray:
     return np.argsort(-peak, kind="stable")[:n_rows]
 
 
-def _best_layer(scores: Scores) -> int | None:
+def best_layer(scores: Scores) -> int | None:
     """The place along ``layer`` of the highest mean r over subjects; None where no r is defined."""
     r = group_profile(scores)["r"]
     return None if r.isna().all() else int(r.idxmax())
@@ -416,80 +391,6 @@ def _best_layer(scores: Scores) -> int | None:
 def _courses(by_subject: xr.DataArray) -> pd.DataFrame:
     """Rows are latencies, columns subjects."""
     return pd.DataFrame(by_subject.transpose("latency", "subject").values)
-
-
-def _sensor_places(scores: Scores) -> pd.DataFrame | None:
-    """x, y, z of the sensors, indexed by their place along ``target``; None where there are fewer than four."""
-    if not {"x", "y", "z", "target_kind"} <= set(scores.coords):
-        return None
-    places = pd.DataFrame({axis: scores[axis].values.astype(float) for axis in "xyz"})
-    is_sensor = np.isin(scores["target_kind"].values.astype(str), SENSOR_KINDS)
-    places = places[is_sensor & np.isfinite(places.to_numpy()).all(axis=1)]
-    return places if len(places.drop_duplicates()) >= 4 else None
-
-
-def _merge_places(xyz: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average the rows of `grid` (sensor, latency) that are at the same place."""
-    # A thousandth of the helmet: closer than any two sites, further than rounding.
-    size = np.ptp(xyz, axis=0).max() / 1000
-    cells = pd.DataFrame(np.round(xyz / size))
-    groups = cells.groupby([0, 1, 2], sort=False).ngroup().to_numpy()
-    return pd.DataFrame(xyz).groupby(groups).mean().to_numpy(), pd.DataFrame(grid).groupby(groups).mean().to_numpy()
-
-
-def _project(xyz: np.ndarray) -> np.ndarray:
-    """Put sensors on the plane, shape (sensor, 2), within a circle of radius 1.
-
-    Its rim is the equator of the sphere through the sensors, or where they reach below it, the lowest sensor.
-    """
-    # |p|^2 = 2 c.p + (R^2 - |c|^2) is linear in the centre c and the constant.
-    centre = np.linalg.lstsq(np.c_[2 * xyz, np.ones(len(xyz))], (xyz**2).sum(axis=1), rcond=None)[0][:3]
-    x, y, z = (xyz - centre).T
-    angle = np.arctan2(np.hypot(x, y), z) / (np.pi / 2)
-    around = np.arctan2(y, x)
-    angle = angle / max(1.0, angle.max())
-    return np.c_[angle * np.cos(around), angle * np.sin(around)]
-
-
-def _shown_latencies(grid: np.ndarray) -> list[int]:
-    """Up to `N_MAPS` evenly spread columns, of which the nearest gives way to the one with the highest mean."""
-    n_latencies = grid.shape[1]
-    shown = np.unique(np.linspace(0, n_latencies - 1, N_MAPS).round().astype(int))
-    peak = int(grid.mean(axis=0).argmax())
-    shown[np.abs(shown - peak).argmin()] = peak
-    return shown.tolist()
-
-
-def _draw_maps(places: np.ndarray, grid: np.ndarray, titles: Sequence[str]) -> CaptionedFigure:
-    """One map per column of `grid`, all with the same colours."""
-    from mne.viz import plot_topomap  # slow to import, and needed for MEG and EEG only
-
-    n_columns = min(3, grid.shape[1])
-    n_rows = -(-grid.shape[1] // n_columns)
-    figure = CaptionedFigure(figsize=(WIDTH_IN if n_columns > 1 else 3.6, 0.3 + 1.7 * n_rows), layout="constrained")
-    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    norm, colours = colour_scale(grid, is_signed=False)
-    for title, values, axes in zip(titles, grid.T, panels, strict=False):
-        image, _ = plot_topomap(
-            values,
-            places,
-            axes=axes,
-            show=False,
-            cmap=colours,
-            vlim=(norm.vmin, norm.vmax),
-            contours=0,
-            sphere=(0, 0, 0, 1),
-            extrapolate="head",
-        )
-        axes.set_title(title)
-    for axes in panels[grid.shape[1] :]:
-        axes.set_axis_off()
-    figure.colorbar(image, ax=panels, label=MEANINGS["r"], shrink=0.7)
-    return figure
-
-
-def _seconds(time_s: float) -> str:
-    return f"{time_s:z.2f} s".replace("-", "\N{MINUS SIGN}")
 
 
 def _sample(n_subjects: int, n_targets: pd.Series) -> str:
@@ -568,15 +469,3 @@ def _latency_caption(scores: Scores, n_subjects: int, has_course: bool) -> str:
             f"{spread}; dashed, where there is one: the baseline alone."
         )
     return " ".join(parts)
-
-
-def _map_caption(scores: Scores, best: int, n_left_out: int) -> str:
-    layer = layer_table(scores).to_dict("records")[best]
-    n_subjects = len(np.unique(scores["subject"].values.astype(str)))
-    left_out = f" {n_left_out} places without a defined score are left out." if n_left_out else ""
-    return (
-        f"Sensor maps of r of {layer_called(layer['feature_space'], layer['layer_name'])}, the layer "
-        f"with the highest mean r, selected on these same scores; mean over subjects (n = {n_subjects}). Seen from "
-        f"above, nose up, the outline is schematic; times are latencies from word onset, among "
-        f"them that of the highest mean r.{left_out}"
-    )

@@ -1,20 +1,17 @@
-"""One HTML file that says what was run, on what, and what came out; it opens offline and can run nothing."""
+"""The report: what was run, on what, and what came out."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib.resources import files
-from io import BytesIO
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from brainalign.files import atomic_path
 from brainalign.report.headline import caveats, headline, number, signed, verdicts
+from brainalign.report.html import Picture, Table, picture, write_page
 from brainalign.report.means import fold_means, is_ok, layer_table, subject_names
 from brainalign.report.tables import Recovery, group_profile, planted_recovery, summary
 from brainalign.types import Scores
@@ -50,31 +47,6 @@ TITLES = {
     "planted_latency": "planted latency (s)",
     "recovered_latency": "recovered latency (s)",
 }
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as the page shows it: every cell is text; `is_text` says which columns are not numbers.
-
-    `groups` are rows under a title of their own; a single group without one is a plain table.
-    """
-
-    headers: tuple[str, ...]
-    groups: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
-    is_text: tuple[bool, ...]
-
-    @property
-    def n_rows(self) -> int:
-        return sum(len(rows) for _, rows in self.groups)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure as the page shows it: a data URI, and the caption, which is also its alternative text."""
-
-    title: str
-    source: str
-    caption: str
 
 
 def write_report(scores: Scores, path: Path, run: Mapping[str, Any], notices: Sequence[str] = ()) -> None:
@@ -114,22 +86,11 @@ def write_report(scores: Scores, path: Path, run: Mapping[str, Any], notices: Se
     ...     "A &lt;b&gt;test&lt;/b&gt;" in (Path(folder) / "report.html").read_text(encoding="utf-8")
     True
     """
-    page = _render(scores, run, notices)
-    with atomic_path(Path(path)) as part:
-        # Names of files may hold bytes that are no characters (lone surrogates); a "?" stands for those.
-        part.write_bytes(page.encode("utf-8", errors="replace"))
-
-
-def _render(scores: Scores, run: Mapping[str, Any], notices: Sequence[str]) -> str:
-    from jinja2 import Environment, StrictUndefined
-
     dataset = run.get("dataset") or {}
     profile = group_profile(scores)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(
-        files("brainalign.report").joinpath("template.html.jinja").read_text(encoding="utf-8")
-    )
-    return template.render(
+    write_page(
+        "report.html.jinja",
+        path,
         title=str(run.get("title") or f"Brain scores of {_spaces_in_title(profile)}"),
         notices=[str(notice) for notice in notices],
         **_answers(scores),
@@ -220,31 +181,23 @@ def _latencies(scores: Scores) -> str | None:
 
 def _pictures(scores: Scores) -> list[Picture]:
     from brainalign.report import figures
+    from brainalign.report.maps import score_map
+    from brainalign.report.sensor_maps import topography
 
     drawn = [("Layer profile", figures.layer_profile(scores))]
-    maps = figures.topography(scores)
+    sensors = topography(scores)
     if "latency" in scores.dims:
         drawn.append(("Layer by latency", figures.layer_by_latency(scores)))
-    if maps is not None:
-        drawn.append(("Topography", maps))
-    else:
+    if sensors is not None:
+        drawn.append(("Topography", sensors))
+    for title, figure in (("Map", score_map(scores)), ("Preferred layer", score_map(scores, "preferred layer"))):
+        if figure is not None:
+            drawn.append((title, figure))
+    if sensors is None:
         drawn.append(("Targets by layer", figures.region_by_layer(scores)))
         if "r_joint" in scores and "r_baseline" in scores:
             drawn.append(("Gain over the baseline, targets by layer", figures.region_by_layer(scores, "gain")))
-    return [Picture(title, _data_uri(figure), figure.caption) for title, figure in drawn]
-
-
-def _data_uri(figure: Any) -> str:
-    """The figure as SVG. Its text stays text, so that the reader's fonts show the scripts that ours lack."""
-    import warnings
-
-    from matplotlib import rc_context
-
-    buffer = BytesIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "brainalign"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return [picture(title, figure) for title, figure in drawn]
 
 
 def _table(frame: pd.DataFrame) -> Table:
