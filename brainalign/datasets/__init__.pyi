@@ -3,6 +3,7 @@ from .armeni2022 import Armeni2022 as Armeni2022
 from .arrays import Arrays as Arrays
 from .arrays import Response as Response
 from .arrays import ResponseTemplate as ResponseTemplate
+from .arrays import Space as Space
 from .brennan2019 import Brennan2019 as Brennan2019
 from .checks import check_recording as check_recording
 from .fetching import fetch_file as fetch_file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,9 +11,10 @@ from pathlib import Path
 
 from brainalign.datasets.fetching import fetch_all
 from brainalign.datasets.listings import listed_files
+from brainalign.datasets.local_files import require_file
 from brainalign.datasets.remote_files import RemoteFile, remote_files
 from brainalign.datasets.verified import checksum_of, fault_of
-from brainalign.errors import ChecksumError, DataError, UnreachableError
+from brainalign.errors import ChecksumError, DataError, DataWarning, UnreachableError
 from brainalign.files import cache_folder, digest_of
 from brainalign.manifests import Manifest, read_manifest
 from brainalign.types import Finding
@@ -49,9 +51,25 @@ class Archive:
 
     @cached_property
     def table(self) -> Mapping[str, RemoteFile]:
-        """The files that the archive has, by path; asks the archive where its manifest has no table but a listing."""
+        """The files that the archive has, by path; asks the archive where its manifest has no table but a listing.
+
+        Warns
+        -----
+        DataWarning
+            If the archive does not answer and there is a user's copy, which is then taken as it is.
+        """
         files = remote_files(self.manifest)
-        return files if files or self.manifest.listing is None else listed_files(self.name, self.manifest.listing)
+        if files or self.manifest.listing is None:
+            return files
+        try:
+            return listed_files(self.name, self.manifest.listing)
+        except UnreachableError as error:
+            if self.root is None:
+                raise
+            reason = str(error).splitlines()[0]
+            message = f"{self.root}: its files are not verified, since the archive's list cannot be had: {reason}"
+            warnings.warn(message, DataWarning, stacklevel=2)
+            return {}
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
@@ -146,7 +164,8 @@ class Archive:
         return self.root is not None and self.place(path) == self.root / path
 
     def _verify(self, path: str, anew: bool) -> None:
-        if self.is_here(path) and (fault := self.fault(path, anew=anew)):
+        require_file(self.place(path))
+        if fault := self.fault(path, anew=anew):
             raise ChecksumError(
                 f"{self.place(path)}: {fault}.\nPut the archive's file there, or remove it so that it is fetched."
             )

@@ -238,6 +238,10 @@ class _Lazily(Mapping[str, Stimulus]):
             self._read[name] = self._data.load_stimulus(name)
         return self._read[name]
 
+    def __contains__(self, name: object) -> bool:
+        # Mapping's own would read the stimulus.
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from brainalign.files import digest_of, sha256_of_file
 from brainalign.manifests import read_manifest
 from brainalign.types import Clock, Dataset, Finding, Floats, Modality, Recording, Stimulus
 
-__all__ = ["Arrays", "Response", "ResponseTemplate"]
+__all__ = ["Arrays", "Response", "ResponseTemplate", "Space"]
 
 # No scanner is so slow; such a number is one of milliseconds.
 LONGEST_TR_S = 20.0
@@ -42,13 +42,13 @@ class Response:
     subject : str
         Whose it is.
     path : Path
-        A ``.npy``, ``.npz``, ``.h5``, ``.hdf5`` or ``.hf5`` file with an array (time, target).
+        A ``.npy``, ``.npz``, ``.h5``, ``.hdf5``, ``.hf5`` or ``.mat`` file with an array (time, target).
     stimulus : str, optional
         What was heard; may be left out where there is one stimulus.
     run : str, optional
         Which recording of the subject's; the stimulus by default.
     key : str, optional
-        The array's name in an npz or HDF5 file that holds several.
+        The array's name in an npz, HDF5 or mat file that holds several.
     rate_hz, tr_s : float
         Rows per second, or seconds per row: one of them.
     t0_s : float
@@ -107,6 +107,27 @@ class ResponseTemplate:
     targets: str | None = None
 
 
+@dataclass(frozen=True)
+class Space:
+    """What the places of the targets (``x``, ``y``, ``z`` in their table) are in, so that scores are drawn there.
+
+    Parameters
+    ----------
+    kind : {"parcels", "electrodes", "sensors"}
+        Means over parts of the brain, electrodes in or on it, or sensors and electrodes around the head.
+    unit : {"mm", "m"}
+        Of the places.
+    template : str, optional
+        The standard brain of parcels and electrodes: "MNI152NLin2009cAsym". Without it they are not drawn.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    kind: Literal["parcels", "electrodes", "sensors"]
+    unit: Literal["mm", "m"] = "mm"
+    template: str | None = None
+
+
 def _form_of(responses: object) -> str:
     return "a template" if isinstance(responses, Mapping | ResponseTemplate) else "a list"
 
@@ -139,6 +160,8 @@ class Arrays(Dataset):
         What the tables of words call ``onset``, ``duration``, ``text`` ..., see `read_words`.
     audio : mapping of str to Path, optional
         The sound of each stimulus by its id, wav, starting with the stimulus.
+    space : Space, optional
+        What the places in the tables of targets are in.
 
     Raises
     ------
@@ -173,6 +196,7 @@ class Arrays(Dataset):
         language: str = "en",
         columns: Mapping[str, str] | None = None,
         audio: Mapping[str, Path] | None = None,
+        space: Space | None = None,
     ) -> None:
         manifest = read_manifest("arrays")
         self.title = manifest.title
@@ -182,6 +206,7 @@ class Arrays(Dataset):
         self.root = Path() if root is None else root
         self.language = language
         self.columns = columns
+        self.space = {} if space is None else {key: value for key, value in asdict(space).items() if value}
         self.words = dict(words) if isinstance(words, Mapping) else {Path(words).stem: Path(words)}
         self.audio = dict(audio or {})
         self._is_template = isinstance(responses, ResponseTemplate)
@@ -316,6 +341,7 @@ class Arrays(Dataset):
             read=partial(read_array, entry.path, entry.key),
             digest=digest_of(content),
             read_confounds=None if entry.confounds is None else partial(_read_confounds, entry.confounds, n_rows),
+            space=self.space,
         )
         _check_words_fit(recording, n_rows, self.stimuli[recording.stimulus], self.words[recording.stimulus])
         return recording

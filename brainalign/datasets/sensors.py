@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -265,6 +265,8 @@ class _Recipe:
 
     def rows(self, first: int, stop: int, n_rows: int, names: Sequence[str]) -> Floats:
         reach_s = sum(step.reach_s for step in self.steps)
+        if np.isinf(reach_s) and (first, stop) != (0, n_rows):
+            return _whole(self, n_rows, tuple(names))[first:stop].copy()
         reach = int(np.ceil(min(reach_s * self.decimation.rate_hz, n_rows))) + 1
         begin, end = max(0, first - reach), min(n_rows, stop + reach)
         # What MNE warns of on opening was told when the header was read.
@@ -295,6 +297,12 @@ class _Recipe:
             info["lowpass"] = min(info["lowpass"] or np.inf, self.decimation.rate_hz / 2)
             info["bads"] = list(self.bads)
         return mne.io.RawArray(values, info, copy="auto", verbose="error")
+
+
+@lru_cache(maxsize=1)
+def _whole(recipe: _Recipe, n_rows: int, names: tuple[str, ...]) -> Floats:
+    """All rows, kept until those of another recording are asked for: crops of one come one after the other."""
+    return recipe.rows(0, n_rows, n_rows, names)
 
 
 def _steps_of(raw: BaseRaw, settings: Signals, modality: Modality, decimation: Decimation, where: str) -> list[_Step]:

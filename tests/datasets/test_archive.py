@@ -132,7 +132,8 @@ def test_a_link_to_nothing_is_the_users_file_and_is_not_replaced(
 ) -> None:
     (own / "words.tsv").symlink_to("nowhere")
     archive = Archive("mine", own)
-    archive.fetch(["words.tsv"])
+    with pytest.raises(DataError, match="datalad get words.tsv"):
+        archive.fetch(["words.tsv"])
     assert archive.place("words.tsv") == own / "words.tsv"
     assert not archive.is_here("words.tsv")
     assert server.requests == []
@@ -189,3 +190,25 @@ def test_a_digest_is_that_of_the_bytes_and_needs_the_file_only_where_the_archive
     notes = archive.digest(["notes.txt"])
     (own / "notes.txt").write_text("other")
     assert archive.digest(["notes.txt"]) != notes
+
+
+def test_a_copy_is_taken_unverified_where_the_archives_list_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, listing: object) -> dict:
+        raise UnreachableError("the Hub cannot be reached.")
+
+    monkeypatch.setattr("brainalign.datasets.archive.listed_files", refuse)
+    (tmp_path / "a.h5").write_bytes(b"content")
+    with pytest.warns(DataWarning, match="not verified, since the archive's list cannot be had: the Hub"):
+        assert Archive("libribrain", tmp_path).paths == ("a.h5",)
+    with pytest.raises(UnreachableError, match="the Hub"):
+        Archive("libribrain").paths  # noqa: B018
+
+
+def test_a_placeholder_in_ones_own_copy_was_not_downloaded(tmp_path: Path) -> None:
+    path = tmp_path / "alice_stim_shared" / "LICENSE.txt"
+    path.parent.mkdir()
+    path.symlink_to("../.git/annex/objects/none")
+    with pytest.raises(DataError, match="datalad get"):
+        Archive("alice", tmp_path).fetch(["alice_stim_shared/LICENSE.txt"])
