@@ -132,7 +132,7 @@ def test_a_link_to_nothing_is_the_users_file_and_is_not_replaced(
 ) -> None:
     (own / "words.tsv").symlink_to("nowhere")
     archive = Archive("mine", own)
-    with pytest.raises(DataError, match="datalad get words.tsv"):
+    with pytest.raises(DataError, match=r"datalad get words\.tsv"):
         archive.fetch(["words.tsv"])
     assert archive.place("words.tsv") == own / "words.tsv"
     assert not archive.is_here("words.tsv")
