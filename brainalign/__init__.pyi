@@ -1,9 +1,11 @@
 from . import alignment as alignment
+from . import archives as archives
 from . import datasets as datasets
 from . import encoding as encoding
 from . import errors as errors
 from . import features as features
 from . import pipeline as pipeline
+from . import reading as reading
 from . import report as report
 from . import simulate as simulate
 from .datasets import list_datasets as list_datasets

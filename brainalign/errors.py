@@ -17,7 +17,7 @@ Anything else that escapes is a defect of brainalign and keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 __all__ = [
@@ -31,8 +31,12 @@ __all__ = [
     "RecipeError",
     "StoreWarning",
     "UnreachableError",
+    "listed",
     "nearest",
 ]
+
+# Names listed before the rest is only counted.
+LISTED = 5
 
 
 class BrainalignError(Exception):
@@ -98,3 +102,13 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
     close = get_close_matches(wrong, names, n=1, cutoff=0.5)
     hint = f"Did you mean '{close[0]}'? " if close else ""
     return f"{hint}Known: {', '.join(names) or 'none'}."
+
+
+def listed(names: Sequence[object]) -> str:
+    """The first names, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d", "e", "f", "g"])
+    'a, b, c, d, e and 2 more'
+    """
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(map(str, names[:LISTED])) + more

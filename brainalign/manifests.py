@@ -18,7 +18,7 @@ __all__ = ["Listing", "Manifest", "list_manifests", "manifest_folder", "read_man
 
 
 class Listing(BaseModel):
-    """An archive that tells its own files, sizes and checksums when asked: see `brainalign.datasets.listings`."""
+    """An archive that tells its own files, sizes and checksums when asked: see `brainalign.archives.listings`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run, chosen_of
-from brainalign.datasets.words import read_words
 from brainalign.errors import DataError, RecipeError
 from brainalign.files import digest_of
+from brainalign.reading.words import read_words
 from brainalign.types import Clock, Finding, Floats, Recording, Stimulus
 
 __all__ = ["Alice"]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from brainalign.datasets.archive import Archive
+from brainalign.archives.archive import Archive
 from brainalign.datasets.common_targets import with_common_targets
-from brainalign.datasets.sounds import read_sound
 from brainalign.errors import RecipeError, nearest
+from brainalign.reading.sounds import read_sound
 from brainalign.types import Dataset, Finding, Recording, Stimulus
 
 __all__ = ["ArchiveDataset", "Kind", "Run", "chosen_of"]

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainalign.datasets.aligned_words import untimed_words
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
-from brainalign.datasets.clocks import fit_clock
-from brainalign.datasets.ctf_folders import crop_of, ctf_folders, open_ctf, unquoted
-from brainalign.datasets.matching import fill_times, in_order, match_words
-from brainalign.datasets.signals import Signals
-from brainalign.datasets.tables import Table, read_table
 from brainalign.errors import DataError
 from brainalign.files import digest_of
+from brainalign.reading.aligned_words import untimed_words
+from brainalign.reading.clocks import fit_clock
+from brainalign.reading.ctf_folders import crop_of, ctf_folders, open_ctf, unquoted
+from brainalign.reading.matching import fill_times, in_order, match_words
+from brainalign.reading.signals import Signals
+from brainalign.reading.tables import Table, read_table
 from brainalign.types import Finding, Floats, Recording, Stimulus
 
 __all__ = ["Armeni2022"]

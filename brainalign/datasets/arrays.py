@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 from pydantic import ConfigDict, Discriminator, Tag
 
-from brainalign.datasets.aligned_words import untimed_words
-from brainalign.datasets.array_files import array_shape, read_array
+from brainalign.archives.local_files import require_file
 from brainalign.datasets.checks import looks_like_milliseconds, response_end_s
-from brainalign.datasets.local_files import require_file
-from brainalign.datasets.sounds import read_sound
-from brainalign.datasets.tables import read_table
-from brainalign.datasets.words import read_words
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.files import digest_of, sha256_of_file
 from brainalign.manifests import read_manifest
+from brainalign.reading.aligned_words import untimed_words
+from brainalign.reading.array_files import array_shape, read_array
+from brainalign.reading.sounds import read_sound
+from brainalign.reading.tables import read_table
+from brainalign.reading.words import read_words
 from brainalign.types import Clock, Dataset, Finding, Floats, Modality, Recording, Stimulus
 
 __all__ = ["Arrays", "Response", "ResponseTemplate", "Space"]

@@ -12,21 +12,22 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from brainalign.datasets.aligned_words import untimed_words
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
 from brainalign.datasets.bids_files import BidsFile, number_of, parse_bids
 from brainalign.datasets.bids_folder import SERIES, BidsFolder
 from brainalign.datasets.bids_words import SharedWords, Start, read_event_words, read_starts, share_words
 from brainalign.datasets.bold import bold_recording, with_reference
-from brainalign.datasets.clocks import ClockFit, fit_clock
-from brainalign.datasets.images import Images
-from brainalign.datasets.sensors import open_recording, open_sensors
-from brainalign.datasets.signals import Signals
-from brainalign.datasets.surfaces import open_cifti, open_surfaces
-from brainalign.datasets.volumes import Volumes, open_volumes
-from brainalign.datasets.words import read_words
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.files import digest_of
+from brainalign.reading.aligned_words import untimed_words
+from brainalign.reading.clocks import ClockFit, fit_clock
+from brainalign.reading.images import Images
+from brainalign.reading.recording_files import open_recording
+from brainalign.reading.sensors import open_sensors
+from brainalign.reading.signals import Signals
+from brainalign.reading.surfaces import open_cifti, open_surfaces
+from brainalign.reading.volumes import Volumes, open_volumes
+from brainalign.reading.words import read_words
 from brainalign.types import Finding, Modality, Recording, Stimulus
 
 __all__ = ["Bids"]

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from brainalign.datasets.archive import Archive
+from brainalign.archives.archive import Archive
 from brainalign.datasets.bids_files import BidsFile, beside, number_of, parse_bids
-from brainalign.datasets.channel_tables import Channels, read_channels, read_electrodes
-from brainalign.datasets.sidecars import read_json
 from brainalign.errors import DataError, RecipeError, nearest
+from brainalign.reading.channel_tables import Channels, read_channels, read_electrodes
+from brainalign.reading.sidecars import read_json
 from brainalign.types import Modality
 
 __all__ = ["SERIES", "BidsFolder"]

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainalign.datasets.matching import match_words
-from brainalign.datasets.tables import Table, read_table
 from brainalign.errors import DataError, RecipeError, nearest
+from brainalign.reading.matching import match_words
+from brainalign.reading.tables import Table, read_table
 from brainalign.types import Floats
 
 __all__ = ["SharedWords", "Start", "read_event_words", "read_starts", "share_words"]

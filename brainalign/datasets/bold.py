@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from brainalign.datasets.archive import Archive
+from brainalign.archives.archive import Archive
+from brainalign.archives.verified import checksum_of
 from brainalign.datasets.archive_dataset import Run
-from brainalign.datasets.confounds import confounds_findings, read_confounds_table
-from brainalign.datasets.images import Images
-from brainalign.datasets.verified import checksum_of
-from brainalign.datasets.volumes import Volumes
 from brainalign.files import digest_of
+from brainalign.reading.confounds import confounds_findings, read_confounds_table
+from brainalign.reading.images import Images
+from brainalign.reading.volumes import Volumes
 from brainalign.types import Clock, Finding, Recording
 
 __all__ = ["bold_recording", "with_reference"]

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
-from brainalign.datasets.channel_tables import read_channels, read_electrodes
-from brainalign.datasets.clocks import ClockFit, fit_clock
-from brainalign.datasets.sensors import Sensors, open_recording, open_sensors
-from brainalign.datasets.signals import Signals
-from brainalign.datasets.tables import read_table
 from brainalign.errors import DataError
 from brainalign.files import digest_of
+from brainalign.reading.channel_tables import read_channels, read_electrodes
+from brainalign.reading.clocks import ClockFit, fit_clock
+from brainalign.reading.recording_files import open_recording
+from brainalign.reading.sensors import Sensors, open_sensors
+from brainalign.reading.signals import Signals
+from brainalign.reading.tables import read_table
 from brainalign.types import Finding, Recording, Stimulus
 
 __all__ = ["Brennan2019"]

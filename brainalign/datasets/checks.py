@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from brainalign.errors import listed
 from brainalign.types import Finding, Floats, Recording, Stimulus
 
 __all__ = ["check_recording", "looks_like_milliseconds", "response_end_s"]
 
-# Names listed before the rest is only counted.
-LISTED = 5
 # After the last word most recordings go on for ten to thirty seconds.
 LONG_SILENCE_S = 40.0
 
@@ -86,12 +83,12 @@ def _check_response(recording: Recording, response: Floats) -> list[Finding]:
     findings = []
     if nonfinite.any():
         bad = [f"{names[i]} ({n_bad[i]} rows)" for i in np.flatnonzero(nonfinite)]
-        message = f"{len(bad)} of {len(names)} targets hold NaN or infinite values: {_abbreviate(bad)}. "
+        message = f"{len(bad)} of {len(names)} targets hold NaN or infinite values: {listed(bad)}. "
         message += "Each is undefined for this subject if such a row is used."
         findings.append(Finding("nonfinite-target", where, message))
     if constant.any():
         bad = [names[i] for i in np.flatnonzero(constant)]
-        message = f"{len(bad)} of {len(names)} targets are constant: {_abbreviate(bad)}. "
+        message = f"{len(bad)} of {len(names)} targets are constant: {listed(bad)}. "
         message += "Each has no score where this run is held out."
         findings.append(Finding("constant-target", where, message))
     return findings
@@ -129,8 +126,3 @@ def _check_end(end_s: float, stimulus: Stimulus, where: str) -> list[Finding]:
         return []
     message = f"the response lasts {left_s:.0f} s longer than the words; if that is not so, look at tr_s or rate_hz."
     return [Finding("words-end-early", where, message)]
-
-
-def _abbreviate(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more

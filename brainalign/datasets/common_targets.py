@@ -8,14 +8,11 @@ from functools import partial
 
 import numpy as np
 
-from brainalign.errors import DataError
+from brainalign.errors import DataError, listed
 from brainalign.files import digest_of
 from brainalign.types import Finding, Floats, Recording
 
 __all__ = ["with_common_targets"]
-
-# Names listed before the rest is only counted.
-LISTED = 5
 
 
 def with_common_targets(recordings: Sequence[Recording]) -> list[Recording]:
@@ -62,8 +59,7 @@ def _restricted(recording: Recording, names: Sequence[str]) -> Recording:
         return recording
     columns = [own.index(name) for name in names]
     left_out = [name for name in own if name not in set(names)]
-    listed = ", ".join(left_out[:LISTED]) + (f" and {len(left_out) - LISTED} more" if len(left_out) > LISTED else "")
-    message = f"{len(left_out)} of {len(own)} targets are not in every run and left out: {listed}."
+    message = f"{len(left_out)} of {len(own)} targets are not in every run and left out: {listed(left_out)}."
     return replace(
         recording,
         targets=recording.targets.iloc[columns].reset_index(drop=True),

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from brainalign.archives.local_files import require_file
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
-from brainalign.datasets.array_files import array_shape, read_array
-from brainalign.datasets.local_files import require_file
-from brainalign.datasets.words import SILENCES, read_words
 from brainalign.errors import DataError, RecipeError
 from brainalign.files import digest_of
+from brainalign.reading.array_files import array_shape, read_array
+from brainalign.reading.words import SILENCES, read_words
 from brainalign.types import Clock, Finding, Floats, Recording, Stimulus
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from brainalign.archives.local_files import require_file
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
-from brainalign.datasets.clocks import fit_clock
-from brainalign.datasets.local_files import require_file
-from brainalign.datasets.matching import match_words
-from brainalign.datasets.sensors import open_sensors
-from brainalign.datasets.signals import Signals
-from brainalign.datasets.tables import Table, read_table
 from brainalign.errors import DataError
 from brainalign.files import digest_of
+from brainalign.reading.clocks import fit_clock
+from brainalign.reading.matching import match_words
+from brainalign.reading.sensors import open_sensors
+from brainalign.reading.signals import Signals
+from brainalign.reading.tables import Table, read_table
 from brainalign.types import Finding, Floats, Recording, Stimulus
 
 if TYPE_CHECKING:

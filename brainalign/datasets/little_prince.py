@@ -13,11 +13,11 @@ import pandas as pd
 
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
 from brainalign.datasets.bold import bold_recording, with_reference
-from brainalign.datasets.images import Images
-from brainalign.datasets.matching import in_order
-from brainalign.datasets.tables import read_table
-from brainalign.datasets.volumes import Volumes, open_volumes
 from brainalign.errors import DataError
+from brainalign.reading.images import Images
+from brainalign.reading.matching import in_order
+from brainalign.reading.tables import read_table
+from brainalign.reading.volumes import Volumes, open_volumes
 from brainalign.types import Finding, Recording, Stimulus
 
 __all__ = ["LittlePrince"]

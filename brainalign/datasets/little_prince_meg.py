@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from brainalign.archives.local_files import require_file
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
-from brainalign.datasets.channel_tables import read_channels
-from brainalign.datasets.local_files import require_file
-from brainalign.datasets.matching import match_words
-from brainalign.datasets.sensors import Sensors, open_recording, open_sensors
-from brainalign.datasets.signals import Signals
-from brainalign.datasets.spoken_text import words_of_tokens
-from brainalign.datasets.tables import Table, decode_text, read_table
-from brainalign.datasets.triggers import match_values, read_triggers
-from brainalign.datasets.warping import TimeMap, map_times, read_warped
 from brainalign.errors import DataError
 from brainalign.files import digest_of
+from brainalign.reading.channel_tables import read_channels
+from brainalign.reading.matching import match_words
+from brainalign.reading.recording_files import open_recording
+from brainalign.reading.sensors import Sensors, open_sensors
+from brainalign.reading.signals import Signals
+from brainalign.reading.spoken_text import words_of_tokens
+from brainalign.reading.tables import Table, decode_text, read_table
+from brainalign.reading.triggers import match_values, read_triggers
+from brainalign.reading.warping import TimeMap, map_times, read_warped
 from brainalign.types import Clock, Finding, Recording, Stimulus
 
 if TYPE_CHECKING:

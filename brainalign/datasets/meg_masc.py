@@ -11,16 +11,17 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from brainalign.datasets.archive import Archive
+from brainalign.archives.archive import Archive
+from brainalign.archives.remote_files import RemoteFile
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
-from brainalign.datasets.channel_tables import read_channels
-from brainalign.datasets.clocks import fit_clock
 from brainalign.datasets.meg_masc_words import CONDITIONS, read_events, read_text, words_of_sound
-from brainalign.datasets.remote_files import RemoteFile
-from brainalign.datasets.sensors import Sensors, open_recording, open_sensors
-from brainalign.datasets.signals import Signals
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.files import digest_of
+from brainalign.reading.channel_tables import read_channels
+from brainalign.reading.clocks import fit_clock
+from brainalign.reading.recording_files import open_recording
+from brainalign.reading.sensors import Sensors, open_sensors
+from brainalign.reading.signals import Signals
 from brainalign.types import Recording, Stimulus
 
 __all__ = ["MegMasc"]

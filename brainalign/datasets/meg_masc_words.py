@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainalign.datasets.aligned_words import untimed_words
-from brainalign.datasets.local_files import require_file
-from brainalign.datasets.matching import fill_times, match_words
-from brainalign.datasets.tables import Table, decode_text, read_table
+from brainalign.archives.local_files import require_file
 from brainalign.errors import DataError
+from brainalign.reading.aligned_words import untimed_words
+from brainalign.reading.matching import fill_times, match_words
+from brainalign.reading.tables import Table, decode_text, read_table
 from brainalign.types import Finding
 
 __all__ = ["CONDITIONS", "read_events", "read_text", "words_of_sound"]

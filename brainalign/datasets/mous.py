@@ -11,16 +11,16 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from brainalign.datasets.aligned_words import untimed_words
+from brainalign.archives.local_files import require_file
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
-from brainalign.datasets.ctf_folders import crop_of, ctf_folders, open_ctf, unquoted
-from brainalign.datasets.local_files import require_file
-from brainalign.datasets.matching import fill_times, match_words
-from brainalign.datasets.signals import Signals
-from brainalign.datasets.tables import decode_text, read_table
-from brainalign.datasets.words import read_words
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.files import digest_of
+from brainalign.reading.aligned_words import untimed_words
+from brainalign.reading.ctf_folders import crop_of, ctf_folders, open_ctf, unquoted
+from brainalign.reading.matching import fill_times, match_words
+from brainalign.reading.signals import Signals
+from brainalign.reading.tables import decode_text, read_table
+from brainalign.reading.words import read_words
 from brainalign.types import Finding, Recording, Stimulus
 
 __all__ = ["Mous"]

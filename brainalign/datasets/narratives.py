@@ -11,14 +11,14 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from brainalign.datasets.aligned_words import read_gentle, untimed_words
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
 from brainalign.datasets.bold import bold_recording, with_reference
-from brainalign.datasets.sidecars import read_json
-from brainalign.datasets.surfaces import open_surfaces
-from brainalign.datasets.tables import read_table
-from brainalign.datasets.volumes import Volumes, open_volumes
 from brainalign.errors import DataError, UnreachableError
+from brainalign.reading.aligned_words import read_gentle, untimed_words
+from brainalign.reading.sidecars import read_json
+from brainalign.reading.surfaces import open_surfaces
+from brainalign.reading.tables import read_table
+from brainalign.reading.volumes import Volumes, open_volumes
 from brainalign.types import Finding, Recording, Stimulus
 
 __all__ = ["Narratives"]

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
-from brainalign.datasets.channel_tables import read_channels
-from brainalign.datasets.sensors import open_recording, open_sensors
-from brainalign.datasets.signals import Signals
-from brainalign.datasets.words import SILENCES, read_words
 from brainalign.files import digest_of
+from brainalign.reading.channel_tables import read_channels
+from brainalign.reading.recording_files import open_recording
+from brainalign.reading.sensors import open_sensors
+from brainalign.reading.signals import Signals
+from brainalign.reading.words import SILENCES, read_words
 from brainalign.types import Recording, Stimulus
 
 __all__ = ["OldMan"]

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
-from brainalign.datasets.channel_tables import read_channels, read_electrodes
-from brainalign.datasets.sensors import Sensors, open_recording, open_sensors
-from brainalign.datasets.sidecars import read_json
-from brainalign.datasets.signals import Signals
-from brainalign.datasets.tables import read_table
-from brainalign.errors import DataError, RecipeError
+from brainalign.errors import DataError, RecipeError, listed
 from brainalign.files import digest_of
+from brainalign.reading.channel_tables import read_channels, read_electrodes
+from brainalign.reading.recording_files import open_recording
+from brainalign.reading.sensors import Sensors, open_sensors
+from brainalign.reading.sidecars import read_json
+from brainalign.reading.signals import Signals
+from brainalign.reading.tables import read_table
 from brainalign.types import Finding, Recording, Stimulus
 
 __all__ = ["Podcast"]
@@ -27,8 +28,6 @@ STIMULUS = "podcast"
 # One row a word; those of the other folders are the same words in tokens, or lack some.
 TRANSCRIPT = "stimuli/spectral/transcript.tsv"
 SPACE = "MNI152NLin2009aSym"
-# Names listed before the rest is only counted.
-LISTED = 5
 
 
 class Podcast(ArchiveDataset):
@@ -194,6 +193,5 @@ def _placed(
         (unmatched, "unmatched-electrodes", "electrodes of electrodes.tsv have no channel"),
     ):
         if len(names):
-            more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-            found.append(Finding(code, where, f"{len(names)} {message}: {', '.join(names[:LISTED])}{more}."))
+            found.append(Finding(code, where, f"{len(names)} {message}: {listed(list(names))}."))
     return targets, found

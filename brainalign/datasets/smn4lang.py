@@ -11,16 +11,17 @@ from typing import Literal
 
 import pandas as pd
 
+from brainalign.archives.local_files import require_file
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
 from brainalign.datasets.bold import bold_recording, with_reference
-from brainalign.datasets.local_files import require_file
-from brainalign.datasets.sensors import open_recording, open_sensors
-from brainalign.datasets.signals import Signals
-from brainalign.datasets.surfaces import open_cifti
-from brainalign.datasets.tables import read_table
-from brainalign.datasets.volumes import Volumes, open_volumes
 from brainalign.errors import DataError
 from brainalign.files import digest_of
+from brainalign.reading.recording_files import open_recording
+from brainalign.reading.sensors import open_sensors
+from brainalign.reading.signals import Signals
+from brainalign.reading.surfaces import open_cifti
+from brainalign.reading.tables import read_table
+from brainalign.reading.volumes import Volumes, open_volumes
 from brainalign.types import Finding, Recording, Stimulus
 
 __all__ = ["Smn4Lang"]

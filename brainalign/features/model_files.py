@@ -9,9 +9,9 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from brainalign.archives.wheel_files import file_in_wheel, folder_in_wheel
 from brainalign.errors import RecipeError, UnreachableError
 from brainalign.files import digest_of, known_sha256
-from brainalign.wheel_files import file_in_wheel, folder_in_wheel
 
 __all__ = ["ModelFiles", "locate", "short_name"]
 

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from brainalign.archives.wheel_files import file_in_wheel
 from brainalign.errors import DataError, DataWarning, RecipeError, nearest
 from brainalign.files import sha256_of_file
 from brainalign.types import Features, Stimulus, StimulusPart
-from brainalign.wheel_files import file_in_wheel
 
 __all__ = ["PhonemeOnsets", "Phonemes", "PronouncingDictionary"]
 

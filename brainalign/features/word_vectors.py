@@ -16,10 +16,10 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
+from brainalign.archives.wheel_files import file_in_wheel
 from brainalign.errors import DataError, DataWarning, RecipeError
 from brainalign.files import sha256_of_file
 from brainalign.types import Features, Floats, Stimulus, StimulusPart
-from brainalign.wheel_files import file_in_wheel
 
 __all__ = ["WordVectors"]
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from brainalign.archives.local_files import require_file
 from brainalign.datasets.archive_dataset import ArchiveDataset
 from brainalign.datasets.checks import check_recording, response_end_s
 from brainalign.datasets.common_targets import with_common_targets
-from brainalign.datasets.local_files import require_file
 from brainalign.errors import BrainalignError, DataError
 from brainalign.pipeline.extraction import Progress, silent
 from brainalign.pipeline.signal_checks import (

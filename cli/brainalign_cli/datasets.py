@@ -13,7 +13,7 @@ from brainalign_cli.cache import human
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from brainalign.datasets.archive import Archive
+    from brainalign.archives.archive import Archive
     from brainalign.datasets.archive_dataset import ArchiveDataset
     from brainalign.manifests import Manifest
     from brainalign.types import Dataset, Finding
@@ -186,7 +186,7 @@ def _tell_instructions(dataset: str, root: str | None) -> None:
 
 
 def _list_anew(dataset: str) -> None:
-    from brainalign.datasets.listings import listed_files
+    from brainalign.archives.listings import listed_files
     from brainalign.manifests import read_manifest
 
     listing = read_manifest(dataset).listing
@@ -282,7 +282,7 @@ def _is_here(archive: Archive, path: str) -> bool:
 
 def _bytes_left(archive: Archive, missing: Iterable[str]) -> int:
     """Bytes to come: unfinished files need only their rest."""
-    from brainalign.datasets.part_files import size_of_part
+    from brainalign.archives.part_files import size_of_part
 
     return sum(max(0, (_n_bytes(archive, path) or 0) - size_of_part(archive.place(path))) for path in missing)
 

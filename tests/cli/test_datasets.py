@@ -232,7 +232,7 @@ def test_an_archive_that_tells_its_files_is_asked_anew(
 ) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(
-        "brainalign.datasets.listings.listed_files", lambda name, listing, anew=False: asked.append(anew)
+        "brainalign.archives.listings.listed_files", lambda name, listing, anew=False: asked.append(anew)
     )
     manifest_of_mine("listing: {archive: osf, places: [abcde]}\n")
     refuse("fetch", "mine", "--anew", "--set", "radius_m=1")

@@ -185,6 +185,6 @@ def test_no_stimulus_asked_for_is_no_recording_and_an_unknown_one_an_error() -> 
 
 def test_an_unreachable_archive_says_how_to_name_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     dead = read_manifest("alice").model_copy(update={"sources": {"archive": "http://127.0.0.1:9/{path}"}})
-    monkeypatch.setattr("brainalign.datasets.archive.read_manifest", lambda name: dead)
+    monkeypatch.setattr("brainalign.archives.archive.read_manifest", lambda name: dead)
     with pytest.raises(UnreachableError, match="BRAINALIGN_MIRROR may name"):
         Alice(subjects=("s18",)).fetch()

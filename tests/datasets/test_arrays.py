@@ -14,8 +14,8 @@ import pytest
 from scipy.io import wavfile
 
 from brainalign.datasets import Arrays, Response, check_recording, load_dataset
-from brainalign.datasets.array_files import read_array
 from brainalign.errors import BrainalignError, DataError
+from brainalign.reading.array_files import read_array
 
 VALUES = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
 ENTRY = {"subject": "s1", "path": "bold.npy", "tr_s": 2.0}

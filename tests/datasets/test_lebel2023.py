@@ -164,6 +164,6 @@ def test_without_the_network_it_says_where_a_copy_may_be(monkeypatch: pytest.Mon
     data = load_dataset("lebel2023", subjects=["UTS01"], options={"stimuli": ["souls"]})
     sources = {"archive": "http://127.0.0.1:9/{path}"}
     dead = data.archive.manifest.model_copy(update={"sources": sources})
-    monkeypatch.setattr("brainalign.datasets.archive.read_manifest", lambda name: dead)
+    monkeypatch.setattr("brainalign.archives.archive.read_manifest", lambda name: dead)
     with pytest.raises(UnreachableError, match="BRAINALIGN_MIRROR"):
         data.recordings()

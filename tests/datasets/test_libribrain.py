@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from miniatures import check_planted_layers, planted_signal
 
+from brainalign.archives.remote_files import RemoteFile
 from brainalign.datasets import load_dataset
-from brainalign.datasets.remote_files import RemoteFile
-from brainalign.datasets.signals import Signals
 from brainalign.errors import BrainalignError, RecipeError
 from brainalign.files import sha256_of_file
 from brainalign.manifests import Listing
+from brainalign.reading.signals import Signals
 from brainalign.types import Stimulus
 
 RATE_HZ = 250
@@ -72,7 +72,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
             for name, path in files.items()
         }
 
-    monkeypatch.setattr("brainalign.datasets.archive.listed_files", listed)
+    monkeypatch.setattr("brainalign.archives.archive.listed_files", listed)
     monkeypatch.setenv("BRAINALIGN_MIRROR", str(folder.parent))
 
 

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from miniatures import check_planted_layers, planted_bold, serve_miniature
 
-from brainalign.datasets import load_dataset, read_words
+from brainalign.datasets import load_dataset
 from brainalign.errors import DataError, RecipeError
 from brainalign.manifests import read_manifest
+from brainalign.reading import read_words
 from brainalign.simulate import words_from_text
 from brainalign.types import Clock, Stimulus
 

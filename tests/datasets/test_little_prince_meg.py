@@ -247,7 +247,7 @@ def test_what_is_wrong_with_a_users_copy_is_named(
     folder = tmp_path / "copy"
     shutil.copytree(listened, folder)
     harm(_stem(folder, "01", "listen"))
-    monkeypatch.setattr("brainalign.datasets.archive.remote_files", lambda manifest: {})
+    monkeypatch.setattr("brainalign.archives.archive.remote_files", lambda manifest: {})
     data = load_dataset(LISTEN, root=folder, subjects=["01"])
     with pytest.raises(BrainalignError, match=message):
         data.recordings()
@@ -261,7 +261,7 @@ def test_triggers_that_are_not_of_these_words_are_an_error(read: Path, tmp_path:
     channel = np.zeros(_n_rows())
     channel[:: round(0.3 * RATE_HZ)] = 4
     _write_run(stem, np.random.default_rng(0).normal(size=(_n_rows(), 4)), 3.0, channel)
-    monkeypatch.setattr("brainalign.datasets.archive.remote_files", lambda manifest: {})
+    monkeypatch.setattr("brainalign.archives.archive.remote_files", lambda manifest: {})
     with pytest.raises(DataError, match="triggers of STI101"):
         load_dataset(READ, root=folder, subjects=["01"]).recordings()
 

@@ -15,8 +15,8 @@ from recordings import sine, write_kit, write_kit_markers
 
 from brainalign.datasets import load_dataset
 from brainalign.datasets.meg_masc_words import CONDITIONS, read_events, read_text, words_of_sound
-from brainalign.datasets.signals import Signals
 from brainalign.errors import BrainalignError, ChecksumError, DataError, RecipeError
+from brainalign.reading.signals import Signals
 from brainalign.types import Dataset, Stimulus
 
 REAL = "datasets/real/meg_masc_nm000229"

@@ -12,8 +12,8 @@ import xarray as xr
 from miniatures import MODEL, serve_miniature
 
 from brainalign.alignment import Items
+from brainalign.archives.remote_files import remote_files
 from brainalign.datasets import load_dataset
-from brainalign.datasets.remote_files import remote_files
 from brainalign.errors import DataError, RecipeError
 from brainalign.features import Baseline
 from brainalign.manifests import read_manifest

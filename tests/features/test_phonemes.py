@@ -312,7 +312,7 @@ def test_estimates_from_letters_are_close_to_the_real_dictionary(real_dictionary
 
 @pytest.mark.slow
 def test_a_story_is_nearly_all_in_the_real_dictionary(real_dictionary: Path, shared: Path) -> None:
-    from brainalign.datasets import read_words
+    from brainalign.reading import read_words
 
     path = shared / "datasets" / "alice" / "alice_stim_shared" / "DownTheRabbitHoleFinal_exp120_pad_1.TextGrid"
     alice = Stimulus("alice", read_words(path))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from brainalign.archives.wheel_files import folder_in_wheel
 from brainalign.errors import UnreachableError
-from brainalign.wheel_files import folder_in_wheel
 
 
 def folder_of_wheel(reference: str, patterns: Sequence[str]) -> Path:

@@ -181,7 +181,7 @@ def test_files_that_are_missing_or_damaged_are_told_and_nothing_is_downloaded(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a check must not fetch")
 
-    monkeypatch.setattr("brainalign.datasets.archive.fetch_all", refuse)
+    monkeypatch.setattr("brainalign.archives.archive.fetch_all", refuse)
     missing, damaged = alice_here / FOLDER / "6mm/s22-timecourses.txt", alice_here / FOLDER / "6mm/s23-timecourses.txt"
     missing.unlink()
     content = damaged.read_bytes()
