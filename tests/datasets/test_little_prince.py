@@ -9,11 +9,13 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from miniatures import check_planted_layers, planted_bold, serve_miniature
+from brainalign_cli.main import _exit_code
+from miniatures import LAYERS, check_planted_layers, planted_bold, serve_miniature
 
 from brainalign.datasets import load_dataset
 from brainalign.errors import DataError, RecipeError
 from brainalign.manifests import read_manifest
+from brainalign.pipeline import open_scores
 from brainalign.reading import read_words
 from brainalign.simulate import words_from_text
 from brainalign.types import Clock, Stimulus
@@ -126,3 +128,23 @@ def test_a_subject_of_another_language_is_met_by_those_there_are() -> None:
         load_dataset("little_prince", subjects=["FR001"])
     with pytest.raises(RecipeError, match="Known: EN057"):
         load_dataset("little_prince", subjects=["EN57"])
+
+
+@pytest.mark.slow
+def test_the_command_runs_on_it_finds_the_layers_and_draws_them_in_the_brain(
+    served: Path, options: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "prince.yaml"
+    recipe.write_text(
+        f"dataset: {{name: little_prince, language: fr, subjects: [FR001, FR007], stimuli: [FR-1, FR-2, FR-3], "
+        f"volumes: {{mask: '{options['volumes']['mask']}'}}}}\n"
+        "features: [{kind: toy_model, n_layers: 3, dimension: 6}]\nbaseline: []\n"
+    )
+    command = ["run", str(recipe), "--out", str(tmp_path / "out"), "--jobs", "1", "--quiet"]
+    assert _exit_code(command) == 0, capsys.readouterr().err
+    scores = open_scores(tmp_path / "out")
+    best = scores["r"].mean("fold").argmax("layer").values
+    assert best.tolist() == [*LAYERS, *LAYERS]
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert set(summary["subject"]) == {"FR001", "FR007"}
+    assert "Seen through the brain in the space MNIColin27" in (tmp_path / "out" / "report.html").read_text()
