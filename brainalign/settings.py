@@ -85,6 +85,8 @@ def _setting_error(error: ValidationError, settings: Mapping[str, Any], where: s
         return SettingError(key, "missing.")
     if worst["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return SettingError(key, "unknown key.")
+    if worst["type"] in ("tuple_type", "list_type"):
+        return SettingError(key, f"must be a list, as in [a, b], not {str(worst['input'])[:80]!r}.")
     return SettingError(key, f"{worst['msg'][0].lower()}{worst['msg'][1:]}, not {str(worst['input'])[:80]!r}.")
 
 

@@ -42,6 +42,8 @@ Floats = NDArray[np.floating]
 Modality = Literal["fmri", "meg", "eeg", "ecog"]
 
 WORD_COLUMNS = ("onset", "duration", "text")
+# No half of a text's words, or of its sentences, is longer.
+LONGEST_WORD_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,9 @@ class Stimulus:
         ISO 639-1 code; decides word frequencies and whether words are joined by blanks.
     findings : tuple of Finding
         What the loader corrected or filled in, such as times of words that an aligner had not found.
+    story : str, optional
+        What it is a version of, where there are several (the same speech in another order): versions are held out
+        together. By default it is a story of its own.
 
     Raises
     ------
@@ -124,6 +129,7 @@ class Stimulus:
     audio: Audio | None = None
     language: str = "en"
     findings: tuple[Finding, ...] = ()
+    story: str | None = None
 
     def __post_init__(self) -> None:
         check_words(self.words, f"stimulus '{self.id}'")
@@ -162,6 +168,9 @@ def check_words(words: pd.DataFrame, where: str, row_names: Sequence[str] | None
             raise DataError(f"{where}: the column '{column}' is {words[column].dtype}, not numbers of seconds.")
     onset = words["onset"].to_numpy(dtype=float, na_value=np.nan)
     duration = words["duration"].to_numpy(dtype=float, na_value=np.nan)
+    usual_s = float(np.nanmedian(duration)) if np.isfinite(duration).any() else 0.0
+    if usual_s > LONGEST_WORD_S:
+        raise DataError(f"{where}: half of the words last longer than {usual_s:g} s; are durations in milliseconds?")
     text = words["text"].astype(str).str.strip().to_numpy()
     for wrong, what in (
         (~np.isfinite(onset), "onset is missing or infinite"),

@@ -121,20 +121,26 @@ class Archive:
         ChecksumError, UnreachableError, DataError
             If a file is wrong, cannot be had, or cannot be written.
         """
-        if self.root is not None and not self.root.is_dir():
-            raise DataError(f"{self.root}: there is no such folder; `root` names the one that holds {self.name}.")
+        self.require_root()
         missing = []
         for path in dict.fromkeys(paths):
             if self._is_own(path):
                 self._verify(path, anew)
             elif path in self.table:
                 missing.append(self.table[path])
+            elif not self.place(path).is_file() and not self.table:
+                raise DataError(f"{self.root}: no such file: {path}.")
             elif not self.place(path).is_file():
                 raise UnreachableError(
                     f"{self.name} has no file {path}"
                     + (f" in {self.root}, nor is it known where to fetch it." if self.root else ".")
                 )
         return fetch_all(missing, cache_folder("datasets", self.name), dataset=self.name, anew=anew)
+
+    def require_root(self) -> None:
+        """Raise a DataError if `root` is no folder."""
+        if self.root is not None and not self.root.is_dir():
+            raise DataError(f"{self.root}: there is no such folder; `root` names the one that holds {self.name}.")
 
     def is_here(self, path: str) -> bool:
         """Whether the file is on this machine."""
@@ -173,6 +179,6 @@ class Archive:
 
 def _paths_below(folder: Path) -> Iterable[str]:
     for path in folder.rglob("*"):
-        # What a version-control system keeps for itself is none of the archive's files.
-        if not path.is_dir() and not any(part.startswith(".git") for part in path.relative_to(folder).parts):
+        # What version control, a file browser or macOS ("._run.fif") keeps for itself is none of the archive's files.
+        if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path.relative_to(folder).as_posix()

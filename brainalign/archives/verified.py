@@ -128,7 +128,8 @@ def _record_of(path: Path, state: dict[str, int]) -> dict[str, object] | None:
 def _state(path: Path) -> dict[str, int]:
     status = path.stat()
     # The inode tells a file from another that was put in its place with the same size and time.
-    return {"size": status.st_size, "modified_ns": status.st_mtime_ns, "inode": status.st_ino}
+    times = {"modified_ns": status.st_mtime_ns, "changed_ns": status.st_ctime_ns}
+    return {"size": status.st_size, "inode": status.st_ino, **times}
 
 
 def _place_of_record(path: Path) -> Path:

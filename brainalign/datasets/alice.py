@@ -98,9 +98,12 @@ class Alice(ArchiveDataset):
         ]
 
     def words_files(self, stimulus: str) -> tuple[str, ...]:
-        """The TextGrid, and the licence that goes with it."""
-        notes = (path for path in self.archive.table if path.endswith(("README.txt", "LICENSE.txt")))
-        return (TEXTGRID, *notes)
+        """The TextGrid."""
+        return (TEXTGRID,)
+
+    def note_files(self) -> tuple[str, ...]:
+        """The licences."""
+        return tuple(path for path in self.archive.table if path.endswith(("README.txt", "LICENSE.txt")))
 
     def read_stimulus(self, stimulus: str) -> Stimulus:
         """The chapter, its times counted from the start of the sound."""

@@ -94,6 +94,9 @@ class ArchiveDataset(Dataset):
             # What can be known without asking anyone is told at once.
             self._chosen_runs  # noqa: B018
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     # What a subclass says
 
     @abstractmethod
@@ -111,6 +114,10 @@ class ArchiveDataset(Dataset):
     @abstractmethod
     def read_run(self, run: Run) -> Recording:
         """The recording of a run whose files are here; its response is not read yet."""
+
+    def note_files(self) -> tuple[str, ...]:
+        """Licences and the like, which are fetched along with the words, and not needed to read them."""
+        return ()
 
     def sound_files(self, stimulus: str) -> tuple[str, ...]:
         """The path of the stimulus's sound, which is fetched only where it is asked for; none where there is none."""
@@ -151,7 +158,8 @@ class ArchiveDataset(Dataset):
         for kind in kinds:
             if kind not in KINDS:
                 raise RecipeError(f"There is no kind of files '{kind}'. {nearest(kind, KINDS)}")
-        return self._files_of(self._runs_of(subjects, stimuli, sessions), kinds)
+        notes = self.note_files() if "words" in kinds else ()
+        return [*self._files_of(self._runs_of(subjects, stimuli, sessions), kinds), *notes]
 
     def fetch(
         self,
@@ -237,6 +245,9 @@ class _Lazily(Mapping[str, Stimulus]):
         if name not in self._read:
             self._read[name] = self._data.load_stimulus(name)
         return self._read[name]
+
+    def __repr__(self) -> str:
+        return f"<stimuli of {self._data.name}: {', '.join(self._names)}>"
 
     def __contains__(self, name: object) -> bool:
         # Mapping's own would read the stimulus.

@@ -337,7 +337,7 @@ class Arrays(Dataset):
             modality=self.modality,
             clock=_clock(entry),
             offset_s=entry.offset_s,
-            targets=_read_targets(entry.targets, n_targets),
+            targets=_read_targets(entry.targets, n_targets, n_rows, bool(self.space)),
             read=partial(read_array, entry.path, entry.key),
             digest=digest_of(content),
             read_confounds=None if entry.confounds is None else partial(_read_confounds, entry.confounds, n_rows),
@@ -395,13 +395,22 @@ def _clock(entry: Response) -> Clock:
     return Clock(step_s=1.0 / entry.rate_hz if entry.rate_hz else entry.tr_s or 0.0, start_s=entry.t0_s)
 
 
-def _read_targets(path: Path | None, n_targets: int) -> pd.DataFrame:
+def _read_targets(path: Path | None, n_targets: int, n_rows: int, has_space: bool) -> pd.DataFrame:
+    if path is None and has_space:
+        raise DataError(
+            "space: it says what the places of the targets are in; give these as `targets` of the responses."
+        )
     if path is None:
         return pd.DataFrame({"name": [f"target {i + 1}" for i in range(n_targets)], "kind": "target"})
     table = read_table(path)
     if len(table) != n_targets:
-        raise DataError(f"{path}: {len(table)} rows for a response of {n_targets} columns; expected one row for each.")
+        raise DataError(
+            f"{path}: {len(table)} rows for a response of {n_targets} columns; expected one row for each."
+            + (" Is the response transposed? It must be time x target." if len(table) == n_rows else "")
+        )
     names = table.texts("name")
+    if has_space and not {"x", "y", "z"} <= set(table.columns):
+        raise DataError(f"{path}: with `space`, the columns x, y and z are needed; found {', '.join(table.columns)}.")
     twice = [name for name, count in pd.Series(names).value_counts().items() if count > 1 or not name]
     if twice:
         raise DataError(f"{path}: the name {twice[0]!r} is empty or there twice; names tell targets apart.")

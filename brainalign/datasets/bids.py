@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
+from brainalign.archives.verified import checksum_of
 from brainalign.datasets.archive_dataset import ArchiveDataset, Run
 from brainalign.datasets.bids_files import BidsFile, number_of, parse_bids
 from brainalign.datasets.bids_folder import SERIES, BidsFolder
@@ -24,6 +25,7 @@ from brainalign.reading.clocks import ClockFit, fit_clock
 from brainalign.reading.images import Images
 from brainalign.reading.recording_files import open_recording
 from brainalign.reading.sensors import open_sensors
+from brainalign.reading.sidecars import time_of_slices_s
 from brainalign.reading.signals import Signals
 from brainalign.reading.surfaces import open_cifti, open_surfaces
 from brainalign.reading.volumes import Volumes, open_volumes
@@ -34,6 +36,8 @@ __all__ = ["Bids"]
 
 # What the path of a file of words may be made of.
 FIELDS = ("subject", "session", "task", "run", "stim_file")
+# What tables and events are read for.
+COLUMNS = ("onset", "duration", "offset", "text", "sentence")
 # A run of its own length is crops of nothing: signals are read from so long before a stimulus to so long after it.
 BEFORE_S, AFTER_S = 2.0, 4.0
 
@@ -77,8 +81,9 @@ class Bids(ArchiveDataset):
     derivatives : Path, optional
         Where preprocessed fMRI lies, from `root`; "derivatives/fmriprep" or "derivatives" by default.
     space : str, optional
-        Which space of the preprocessed fMRI: "MNI152NLin2009cAsym", "fsaverage6", "fsLR"; by default the first of
-        these that all runs have, else any that they have.
+        Which space of the preprocessed fMRI: "MNI152NLin2009cAsym", "fsaverage6", "fsLR" ..., or "raw" for the
+        scanner's volumes. By default the first of these that all runs wanted have; where none is of all, that is an
+        error, and without any derivative the scanner's are taken.
     confounds : tuple of str
         Which of fMRIPrep's confounds are regressed out, see `read_confounds_table`; () for none.
     volumes : Volumes
@@ -99,8 +104,9 @@ class Bids(ArchiveDataset):
     whose features are then computed once: the run with the most words lends the others its words and times, each
     run's clock is fitted to them, and what lies off is told. Others are stimuli of their own.
 
-    fMRI without a derivative is read as the scanner gave it, which is told. A derivative's JSON may say at which time
-    of a TR volumes were set (``StartTime``). The TR is that of ``bold.json``, where there is one, else the image's own.
+    fMRI without a derivative is read as the scanner gave it, which is told. Volumes are at the ``StartTime`` of a
+    derivative's JSON, else at the mean time of their slices (``SliceTiming``), else at the moment that they began. The
+    TR is that of ``bold.json``, where there is one, else the image's own.
 
     Bad channels are those of ``channels.tsv``, places those of ``electrodes.tsv`` where the recording has none.
 
@@ -150,6 +156,9 @@ class Bids(ArchiveDataset):
         self.volumes = volumes
         self.signals = signals
         self.language = language
+        for name in columns or ():
+            if name not in COLUMNS:
+                raise RecipeError(f"columns: no column '{name}' is read. {nearest(name, COLUMNS)}")
         for _, field, _, _ in string.Formatter().parse(words or ""):
             if field is not None and field not in FIELDS:
                 raise RecipeError(f"words: '{{{field}}}' is not filled in. {nearest(field, FIELDS)}")
@@ -184,14 +193,16 @@ class Bids(ArchiveDataset):
         fit = self._fit(run, met)
         read = self._read_bold if self.modality == "fmri" else self._read_signals
         recording = read(run, met, fit)
-        return replace(recording, findings=(*recording.findings, *fit.findings(str(run))))
+        return replace(recording, findings=(*recording.findings, *fit.findings(str(run)), *self._events_told(run, met)))
 
     def _read_bold(self, run: Run, met: _Met, fit: ClockFit) -> Recording:
         path, space = self.archive.place(run.responses[0]), met.file.get("space")
         sidecar = self._folder.json_of(met.file)
-        tr_s, start_s = sidecar.get("RepetitionTime"), float(sidecar.get("StartTime") or 0.0)
+        tr_s = sidecar.get("RepetitionTime")
+        # fMRIPrep says to which time it brought slices; without that it is the mean of theirs.
+        start_s = float(sidecar.get("StartTime", time_of_slices_s(sidecar, f"{run}: its bold.json")))
         mask = self._folder.mask_of(met.file)
-        findings = []
+        findings, reference = [], None
         if len(run.responses) == 2:
             right = self.archive.place(run.responses[1])
             images: Images = open_surfaces(path, right, str(run), template=space, tr_s=tr_s)
@@ -204,10 +215,14 @@ class Bids(ArchiveDataset):
             images = open_volumes(
                 path, self.volumes, str(run), reference=reference, mask=own, template=space or None, tr_s=tr_s
             )
+        _check_start(fit.offset_s, images.n_volumes * images.tr_s, str(run))
         if not space:
             message = "volumes as the scanner gave them: not corrected for motion, each brain in a space of its own."
             findings.append(Finding("raw-volumes", str(run), message))
         confounds = self._folder.confounds_of(met.file) if self.confounds and space else None
+        if self.confounds and confounds is None:
+            message = "there is no table of confounds beside it; motion is not regressed out."
+            findings.append(Finding("no-confounds", str(run), message))
         recording = bold_recording(
             run,
             images,
@@ -216,6 +231,7 @@ class Bids(ArchiveDataset):
             offset_s=fit.offset_s,
             start_s=start_s,
             mask=None if mask is None else self.archive.place(mask),
+            reference=reference,
             confounds=None if confounds is None else self.archive.place(confounds),
             columns=self.confounds,
             findings=findings,
@@ -244,6 +260,7 @@ class Bids(ArchiveDataset):
             positions=places,
             frame=frame,
         )
+        _check_start(fit.offset_s, sensors.duration_s, str(run))
         last_s = float(self.stimuli[run.stimulus].duration_s)
         start_s = fit.offset_s - BEFORE_S
         stop_s = fit.offset_s + fit.rate * last_s + AFTER_S
@@ -251,8 +268,8 @@ class Bids(ArchiveDataset):
         clock = fit.clock(crop.step_s, crop.start_s)
         content = {
             "files": self.archive.digest([*run.responses, *run.sidecars]),
+            "beside": {path.name: checksum_of(path, "sha256") for path in self._folder.read_beside(met.file)},
             "signals": asdict(self.signals),
-            "bad": sorted(channels.bads),
             "clock": [clock.step_s, clock.start_s],
             "crop": [start_s, stop_s],
         }
@@ -271,6 +288,22 @@ class Bids(ArchiveDataset):
             findings=sensors.findings,
         )
 
+    def _events_told(self, run: Run, met: _Met) -> list[Finding]:
+        """What a run's events lack of the words that it shares with others."""
+        if met.start is not None:
+            return []
+        shared = self._shared[run.stimulus]
+        lacking = np.isnan(shared.onset_s[met.file.path])
+        if not lacking.any():
+            return []
+        words = shared.words[lacking]
+        message = (
+            f"its events lack {len(words)} of the {len(lacking)} words of the stimulus, from "
+            f"{words['onset'].iloc[0]:.1f} to {words['onset'].iloc[-1]:.1f} s; that these were met too, and when, is "
+            "taken from other runs."
+        )
+        return [Finding("words-not-in-events", str(run), message)]
+
     def _fit(self, run: Run, met: _Met) -> ClockFit:
         """How the stimulus's clock lies in the recording."""
         if met.start is not None:
@@ -284,7 +317,8 @@ class Bids(ArchiveDataset):
 
     @cached_property
     def _folder(self) -> BidsFolder:
-        return BidsFolder(self.archive, self.modality, self.task, self.sessions, self.derivatives, self.space)
+        subjects = None if self._wanted_subjects is None else tuple(self._wanted_subjects)
+        return BidsFolder(self.archive, self.modality, subjects, self.task, self.sessions, self.derivatives, self.space)
 
     @property
     def _computes_masks(self) -> bool:
@@ -373,6 +407,14 @@ class Bids(ArchiveDataset):
         starts = ((met.file, met.start) for met in self._met.values() if met.start is not None)
         paths = (self._path_of_words(file, start) for file, start in starts)
         return {self._stimulus_of(path): path for path in paths}
+
+
+def _check_start(start_s: float, length_s: float, where: str) -> None:
+    if start_s >= length_s:
+        raise DataError(
+            f"{where}: its events say that the stimulus starts at {start_s:g} s, and it lasts {length_s:g} s; are they "
+            "milliseconds, or another recording's?"
+        )
 
 
 def _name_of_run(file: BidsFile, *, with_session: bool = True) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from brainalign.archives.archive import Archive
 from brainalign.datasets.bids_files import BidsFile, beside, number_of, parse_bids
-from brainalign.errors import DataError, RecipeError, nearest
+from brainalign.errors import DataError, RecipeError, listed, nearest
 from brainalign.reading.channel_tables import Channels, read_channels, read_electrodes
 from brainalign.reading.sidecars import read_json
 from brainalign.types import Modality
@@ -36,6 +36,8 @@ class BidsFolder:
     archive : Archive
         Whose `root` is the folder.
     modality : {"fmri", "meg", "eeg", "ecog"}
+    subjects : tuple of str, optional
+        Whose; all by default.
     task : str, optional
         Which task.
     sessions : tuple of str, optional
@@ -43,11 +45,12 @@ class BidsFolder:
     derivatives : Path, optional
         Where preprocessed fMRI lies, from the folder.
     space : str, optional
-        Which space of it.
+        Which space of it; "raw" for the scanner's volumes.
     """
 
     archive: Archive
     modality: Modality
+    subjects: tuple[str, ...] | None = None
     task: str | None = None
     sessions: tuple[str, ...] | None = None
     derivatives: Path | None = None
@@ -55,39 +58,75 @@ class BidsFolder:
 
     @cached_property
     def recordings(self) -> tuple[BidsFile, ...]:
-        """The recordings of the modality, task and sessions wanted, one file (or folder) each."""
-        found = self._series() if self.modality == "fmri" else self._raw()
+        """The recordings of the modality, task, subjects and sessions wanted, one file (or folder) each."""
+        found = self._in_the_spaces_wanted() if self.modality == "fmri" else self._raw()
+        keys = ("sub", "ses", "task", "run")
+        return tuple(sorted(found, key=lambda file: [number_of(file.get(key)) for key in keys]))
+
+    def _wanted(self, found: list[BidsFile]) -> list[BidsFile]:
+        """Those of the task, the subjects and the sessions."""
         tasks = sorted({file.get("task") for file in found})
         if self.task is None and len(tasks) > 1:
             raise RecipeError(f"bids: which task? {self.archive.root} has {', '.join(tasks)}; name one as `task`.")
         if self.task is not None and self.task not in tasks:
             raise RecipeError(f"bids: no recording of task '{self.task}'. {nearest(self.task, tasks)}")
-        sessions = sorted({file.get("ses") for file in found})
-        for session in self.sessions or ():
-            if session not in sessions:
-                raise RecipeError(f"bids: no session '{session}'. {nearest(session, sessions)}")
-        kept = [
+        for entity, wanted, what in (("sub", self.subjects, "subject"), ("ses", self.sessions, "session")):
+            known = sorted({file.get(entity) for file in found})
+            for name in wanted or ():
+                if name not in known:
+                    raise RecipeError(f"bids: no {what} '{name}'. {nearest(name, known)}")
+        return [
             file
             for file in found
-            if self.task in (None, file.get("task")) and (self.sessions is None or file.get("ses") in self.sessions)
+            if self.task in (None, file.get("task"))
+            and (self.sessions is None or file.get("ses") in self.sessions)
+            and (self.subjects is None or file.get("sub") in self.subjects)
         ]
-        keys = ("sub", "ses", "task", "run")
-        return tuple(sorted(kept, key=lambda file: [number_of(file.get(key)) for key in keys]))
 
     def _raw(self) -> list[BidsFile]:
         folder = FOLDERS[self.modality]
-        # A CTF recording is a folder; only the first part of a FIF file that was split is opened.
+        # A CTF recording is a folder.
         paths = {
             re.sub(r"(\.ds)/.*", r"\1", path) for path in self.archive.matching(rf"sub-[^/]+/(ses-[^/]+/)?{folder}/.*")
         }
         files = [parse_bids(path) for path in sorted(paths) if path.endswith(RAW_ENDS)]
-        files = [file for file in files if file.suffix == folder and file.get("split") in ("", "01", "1")]
+        files = [file for file in files if file.suffix == folder]
         if not files:
             raise DataError(f"{self.archive.root}: no recordings in sub-*/{folder}/ (*_{folder}.fif, .vhdr, .edf ...).")
-        return files
+        # Only the first part of a FIF file that was split is opened.
+        parts = {re.sub(r"_split-\d+", "", file.path): file for file in reversed(files)}
+        for file in parts.values():
+            if file.get("split") not in ("", "1", "01"):
+                raise DataError(f"{self.archive.root}: the first part of {file.path} (split-01) is missing.")
+        return self._wanted(list(reversed(parts.values())))
 
-    def _series(self) -> list[BidsFile]:
+    def _in_the_spaces_wanted(self) -> list[BidsFile]:
         """The runs of fMRI: derivatives in the space wanted, else as scanned."""
+        of_space = self._by_space()
+        scanned = of_space.pop("", [])
+        if self.derivatives is not None and not of_space:
+            raise RecipeError(f"bids: no preprocessed fMRI (*_space-*_bold.*) in {self._derivatives_folder}.")
+        if self.space == "raw" or not of_space:
+            return self._wanted(scanned)
+        if self.space is not None and self.space not in of_space:
+            raise RecipeError(f"bids: no fMRI in the space '{self.space}'. {nearest(self.space, [*of_space, 'raw'])}")
+        every = {
+            self._run_of(file) for file in self._wanted([*scanned, *(f for some in of_space.values() for f in some)])
+        }
+        wanted = {space: [f for f in files if self._run_of(f) in every] for space, files in of_space.items()}
+        lacking = {space: sorted(every - {self._run_of(f) for f in files}) for space, files in wanted.items()}
+        order = [self.space] if self.space else [*(space for space in SPACES if space in wanted), *sorted(wanted)]
+        whole = next((space for space in order if not lacking[space]), None)
+        if whole is None:
+            told = "; ".join(f"{space}: not of {listed(lacking[space])}" for space in dict.fromkeys(order))
+            raise DataError(
+                f"{self.archive.root}: no space of {self._derivatives_folder} has all runs ({told}).\n"
+                "Choose `space` and the `subjects` that have it, or `space: raw` for the scanner's volumes."
+            )
+        return wanted[whole]
+
+    def _by_space(self) -> dict[str, list[BidsFile]]:
+        """The runs of fMRI in each space; "" is the scanner's."""
         of_space: dict[str, list[BidsFile]] = {}
         for path in self.archive.paths:
             file = parse_bids(path)
@@ -97,17 +136,13 @@ class BidsFolder:
             if (derived and file.get("space")) or re.match(r"sub-[^/]+/", path):
                 of_space.setdefault(file.get("space") if derived else "", []).append(file)
         if not of_space:
-            raise DataError(
-                f"{self.archive.root}: no fMRI in sub-*/func/ (*_bold.nii.gz), nor in {self._derivatives_folder}."
-            )
-        known = sorted(space for space in of_space if space)
-        if self.space is not None and self.space not in known:
-            raise RecipeError(
-                f"bids: no fMRI in the space '{self.space}' in {self._derivatives_folder}. {nearest(self.space, known)}"
-            )
-        most = max(len(files) for files in of_space.values())
-        whole = [space for space in (*SPACES, *known, "") if len(of_space.get(space, ())) == most]
-        return of_space[self.space if self.space is not None else whole[0]]
+            where = f"sub-*/func/ (*_bold.nii.gz) nor in {self._derivatives_folder}"
+            raise DataError(f"{self.archive.root}: no fMRI in {where}.")
+        return of_space
+
+    @staticmethod
+    def _run_of(file: BidsFile) -> str:
+        return " ".join(f"{key}-{file.get(key)}" for key in ("sub", "ses", "task", "run") if file.get(key))
 
     @cached_property
     def _derivatives_folder(self) -> str:
@@ -153,6 +188,19 @@ class BidsFolder:
         found = self.archive.matching(rf"{folder}/[^/]*{end_of_name}({endings})")
         of_run = [path for path in found if parse_bids(path).get("task") in ("", file.get("task"))]
         return [self.archive.place(path) for path in of_run if parse_bids(path).get("run") in ("", file.get("run"))]
+
+    def read_beside(self, file: BidsFile) -> list[Path]:
+        """What a recording of sensors or electrodes is read with: channels, places, markers and digitised points."""
+        channels = self.beside(file, "channels", ".tsv")
+        found = [] if channels is None else [self.archive.place(channels)]
+        for name, ends in (
+            ("markers", (".mrk", ".sqd")),
+            ("headshape", (".pos", ".elp", ".hsp", ".txt")),
+            ("_electrodes", (".tsv",)),
+            ("_coordsystem", (".json",)),
+        ):
+            found += self.placed(file, name, ends)
+        return found
 
     def json_of(self, file: BidsFile) -> dict[str, Any]:
         """The TR of the scan's sidecar, and what the derivative's own adds."""

@@ -20,8 +20,8 @@ __all__ = ["SharedWords", "Start", "read_event_words", "read_starts", "share_wor
 TEXT_COLUMNS = ("word", "text", "stimulus", "segment", "value")
 WORD_TYPES = ("word", "words")
 NOTHING = ("", "n/a", "nan")
-# Subjects whose events have so many of each other's words in order met the same stimulus.
-SAME_STIMULUS = 0.9
+# Subjects whose events have so many of each other's words in order met the same stimulus; a few words are in any text.
+SAME_STIMULUS, LEAST_WORDS = 0.9, 20
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def read_event_words(
 
     Notes
     -----
-    Rows without a text (empty or "n/a") are no words. A word without a duration lasts until the next one, at most half
-    a second.
+    Where rows are not told apart, those without a text (empty or "n/a") are no words. A word without a duration lasts
+    until the next one, at most half a second.
 
     Examples
     --------
@@ -87,7 +87,15 @@ def read_event_words(
     names = {"onset": "onset", "duration": "duration", "text": _text_column(table, columns), **(columns or {})}
     kept = _chosen_rows(table, rows)
     text = table.texts(names["text"])
-    kept &= np.array([word.lower() not in NOTHING for word in text])
+    has_text = np.array([word.lower() not in NOTHING for word in text])
+    if (kept & ~has_text).any() and (rows is not None or _has_word_type(table)):
+        row = table.row_names[int(np.flatnonzero(kept & ~has_text)[0])]
+        n_empty = int((kept & ~has_text).sum())
+        raise DataError(
+            f"{path}, {row}: a row of a word without a word in the column '{names['text']}' ({n_empty} of "
+            f"{int(kept.sum())} are so); choose by `events` the rows that have one."
+        )
+    kept &= has_text
     if not kept.any():
         raise DataError(f"{path}: no row has a word in the column '{names['text']}'; see `events` and `columns`.")
     where = np.flatnonzero(kept).tolist()
@@ -152,7 +160,8 @@ def share_words(runs: Mapping[str, pd.DataFrame]) -> list[SharedWords]:
         onset_s: dict[str, Floats] = {}
         for run, words in list(left.items()):
             matched = match_words(text, words["text"].tolist())
-            if run == first or (matched >= 0).sum() >= SAME_STIMULUS * len(words):
+            n_same = int((matched >= 0).sum())
+            if run == first or n_same >= max(SAME_STIMULUS * len(words), min(LEAST_WORDS, len(text))):
                 times = np.append(words["onset"].to_numpy(dtype=float), np.nan)
                 onset_s[run] = times[matched]
                 del left[run]
@@ -177,9 +186,8 @@ def _chosen_rows(table: Table, rows: Mapping[str, Sequence[str]] | None) -> np.n
     """Which rows have the values wanted; all that are of a word's type where nothing is wanted."""
     kept = np.ones(len(table), dtype=bool)
     if rows is None:
-        if "trial_type" in table.columns:
-            words = np.array([kind.lower() in WORD_TYPES for kind in table.texts("trial_type")])
-            kept = words if words.any() else kept
+        if _has_word_type(table):
+            kept = np.array([kind.lower() in WORD_TYPES for kind in table.texts("trial_type")])
         return kept
     for name, values in rows.items():
         if name not in table.columns:
@@ -189,6 +197,10 @@ def _chosen_rows(table: Table, rows: Mapping[str, Sequence[str]] | None) -> np.n
         name, values = next(iter(rows.items()))
         raise DataError(f"{table.path}: no row has {name} {' or '.join(map(repr, values))}.")
     return kept
+
+
+def _has_word_type(table: Table) -> bool:
+    return "trial_type" in table.columns and any(kind.lower() in WORD_TYPES for kind in table.texts("trial_type"))
 
 
 def _durations(table: Table, column: str, onset: Floats, order: np.ndarray) -> Floats:

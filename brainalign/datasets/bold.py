@@ -29,6 +29,8 @@ def bold_recording(
     offset_s: float,
     start_s: float = 0.0,
     mask: Path | None = None,
+    reference: Path | None = None,
+    parcels: Sequence[Path] = (),
     confounds: Path | None = None,
     columns: Sequence[str] | None = None,
     findings: Sequence[Finding] = (),
@@ -50,6 +52,10 @@ def bold_recording(
         Seconds of the scan at which the first volume is.
     mask : Path, optional
         The mask that came with the data.
+    reference : Path, optional
+        The run of which the mask was computed.
+    parcels : sequence of Path
+        The files of the parcels over which surfaces or grayordinates were averaged.
     confounds : Path, optional
         A table of what is to be regressed out, one row per volume.
     columns : sequence of str, optional
@@ -62,6 +68,8 @@ def bold_recording(
         "files": archive.digest(run.responses),
         "settings": None if settings is None else {key: _content(value) for key, value in asdict(settings).items()},
         "mask": None if mask is None else _content(mask),
+        "reference": None if reference is None else _content(reference),
+        "parcels": [_content(path) for path in parcels],
         "clock": [clock.step_s, clock.start_s, offset_s],
         "confounds": None if confounds is None else [_content(confounds), columns],
     }

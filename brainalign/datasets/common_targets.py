@@ -18,7 +18,8 @@ __all__ = ["with_common_targets"]
 def with_common_targets(recordings: Sequence[Recording]) -> list[Recording]:
     """The recordings, each with the targets that all runs of its subject have, in the first run's order.
 
-    What is left out of a run is told by a finding of code ``uncommon-targets``.
+    What is left out of a run is told by a finding of code ``uncommon-targets``; parcels that are of other voxels than
+    in the first run, as runs have masks of their own, by ``uncommon-parcels``.
 
     Raises
     ------
@@ -40,7 +41,9 @@ def with_common_targets(recordings: Sequence[Recording]) -> list[Recording]:
     for recording in recordings:
         of_subject.setdefault(recording.subject, []).append(recording)
     common = {subject: _common_names(runs) for subject, runs in of_subject.items()}
-    return [_restricted(recording, common[recording.subject]) for recording in recordings]
+    restricted = [_restricted(recording, common[recording.subject]) for recording in recordings]
+    first = {recording.subject: recording for recording in reversed(restricted)}
+    return [_with_sizes_compared(recording, first[recording.subject]) for recording in restricted]
 
 
 def _common_names(runs: Sequence[Recording]) -> list[str]:
@@ -67,6 +70,21 @@ def _restricted(recording: Recording, names: Sequence[str]) -> Recording:
         digest=digest_of({"of": recording.digest, "targets": list(names)}),
         findings=(*recording.findings, *([Finding("uncommon-targets", str(recording), message)] if left_out else [])),
     )
+
+
+def _with_sizes_compared(recording: Recording, first: Recording) -> Recording:
+    if "n_voxels" not in recording.targets or "n_voxels" not in first.targets:
+        return recording
+    other = recording.targets["n_voxels"].to_numpy() != first.targets["n_voxels"].to_numpy()
+    if not other.any():
+        return recording
+    names = recording.targets["name"][other].tolist()
+    message = (
+        f"{len(names)} of {len(other)} parcels hold another number of voxels than in run {first.run}, as the masks of "
+        f"runs differ: {listed(names)}. Name one `mask` for all."
+    )
+    finding = Finding("uncommon-parcels", str(recording), message)
+    return replace(recording, findings=(*recording.findings, finding))
 
 
 def _read_columns(read: Callable[[], Floats], columns: Sequence[int]) -> Floats:

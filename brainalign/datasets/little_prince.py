@@ -53,9 +53,10 @@ class LittlePrince(ArchiveDataset):
     Numbers of runs in the names of files are arbitrary ("run-15" to "run-23"): a subject's k-th run is section k. The
     volumes of each are compared with those that the archive's README names.
 
-    The first volume of a preprocessed run is at the start of the sound (README: volumes before it were cut), and TRs
-    are 2 s. The archive's authors corrected volumes for the times of slices, aligned them to the Colin 27 template and
-    denoised them by multi-echo ICA.
+    The first volume of a preprocessed run began with the sound (README: volumes before it were cut), and TRs are 2 s.
+    The archive's authors brought slices to one time with AFNI's 3dTshift, whose default is their mean, so that the
+    first volume stands at that (``SliceTiming`` of the sidecars: 0.96 to 0.97 s); they aligned volumes to the Colin 27
+    template and denoised them by multi-echo ICA.
 
     Words and their times are those of ``lpp<L>_word_information.csv``. Rows without a time, or with one before that of
     the row above, are left out and told: an annotation has a line twice here and there. French words are split at
@@ -128,16 +129,25 @@ class LittlePrince(ArchiveDataset):
 
     def read_run(self, run: Run) -> Recording:
         """The recording of a section."""
+        reference = next(map(self.archive.place, run.sidecars), None)
         images = open_volumes(
             self.archive.place(run.responses[0]),
             self.volumes,
             str(run),
-            reference=next(map(self.archive.place, run.sidecars), None),
+            reference=reference,
             template=TEMPLATE,
             tr_s=self._facts["tr_s"],
         )
-        findings = self._check_length(run, images)
-        return bold_recording(run, images, self.archive, self.volumes, offset_s=0.0, findings=findings)
+        return bold_recording(
+            run,
+            images,
+            self.archive,
+            self.volumes,
+            offset_s=0.0,
+            start_s=self._facts["first_volume_s"][self._code],
+            reference=reference,
+            findings=self._check_length(run, images),
+        )
 
     def _check_length(self, run: Run, images: Images) -> list[Finding]:
         """Compare a run's volumes with those of its section."""

@@ -29,7 +29,7 @@ Condition = Literal["sentence", "word_list"]
 # What a code of the presentation log says is coming: sentences or lists of words.
 CONTEXTS = {"ZINNEN": "sentence", "WOORDEN": "word_list"}
 # Codes that are no words: fixation cross, pauses, questions, answers, pulses of a scanner.
-NOT_WORDS = re.compile(r"FIX|ISI|blank|pause|QUESTION|Response|PULSE MODE|ZINNEN|WOORDEN", re.IGNORECASE)
+NOT_WORDS = re.compile(r".*\b(FIX|ISI|QUESTION|PULSE MODE|ZINNEN|WOORDEN)\b.*|blank|pause|(?i:response.*)")
 STIMULI = "stimuli/stimuli.txt"
 
 
@@ -211,7 +211,7 @@ def _read_events(path: Path) -> list[_Event]:
     )
     kinds, codes = ([unquoted(cell) for cell in table.texts(name)] for name in ("type", "value"))
     events = [
-        _Event(float(onset), float(duration), kind, re.sub(r"^\d+\s+", "", code).strip())
+        _Event(float(onset), float(duration), kind, re.sub(r"^\d+(\s+|$)", "", code).strip())
         for onset, duration, kind, code in zip(onset_s, duration_s, kinds, codes, strict=True)
         if np.isfinite(onset) and onset >= 0
     ]
@@ -225,7 +225,7 @@ def _pictures(events: Sequence[_Event]) -> pd.DataFrame:
     for event, following in zip(shown, [*shown[1:], None], strict=True):
         condition = next((name for mark, name in CONTEXTS.items() if mark in event.text), condition)
         number += "FIX" in event.text
-        if NOT_WORDS.search(event.text) or not any(map(str.isalpha, event.text)):
+        if NOT_WORDS.fullmatch(event.text) or not any(map(str.isalnum, event.text)):
             continue
         # Where the table tells no duration, until the next picture.
         until_next_s = following.onset_s - event.onset_s if following else 0.0

@@ -15,7 +15,7 @@ from brainalign.datasets.archive_dataset import ArchiveDataset, Run
 from brainalign.datasets.bold import bold_recording, with_reference
 from brainalign.errors import DataError, UnreachableError
 from brainalign.reading.aligned_words import read_gentle, untimed_words
-from brainalign.reading.sidecars import read_json
+from brainalign.reading.sidecars import read_json, time_of_slices_s
 from brainalign.reading.surfaces import open_surfaces
 from brainalign.reading.tables import read_table
 from brainalign.reading.volumes import Volumes, open_volumes
@@ -45,6 +45,8 @@ BESIDE: dict[str, tuple[str, ...]] = {
 }
 # Words that an aligner put into the music before a story are a few; a story told from the file's start has more there.
 WORDS_IN_MUSIC_PER_S = 0.5
+# A story's last word ends no later than the story, but for so much, and no earlier than applause and silence are long.
+LATE_S, LONGEST_CODA_S = 2.0, 60.0
 
 
 class Narratives(ArchiveDataset):
@@ -69,6 +71,8 @@ class Narratives(ArchiveDataset):
         A parcellation of the left and of the right fsaverage6 surface, over which surfaces are averaged.
     confounds : tuple of str
         Which of fMRIPrep's confounds are regressed out of its volumes, see `read_confounds_table`.
+    words_from : {"auto", "file", "story"}
+        Whether alignments of words count from the start of the file of sound or of the story; told by the words.
     exclude : bool
         Whether to leave out the 27 scans that the authors of the archive exclude.
     sound : bool
@@ -82,8 +86,14 @@ class Narratives(ArchiveDataset):
     *Clocks.* ``events.tsv`` says when the story began in each scan, and is read for each: a few scans began late. Most
     files of sound begin with music, so that a time in the file is not one of the story: the manifest has when each
     story begins in its file, from the events of music. Whether an alignment counts from the file or from the story is
-    told by its words, of which there are none in the music. (The alignment of "notthefallintact" that was looked at
-    counts from the file: its second word is at 25.9 s, after 25 s of music.) Which was found is told by a finding.
+    told by its words, of which there are none in the music, and by its last word, which ends when the story does; where
+    these two do not agree, `words_from` must. (The alignment of "notthefallintact" that was looked at counts from the
+    file: its second word is at 25.9 s, after 25 s of music.)
+
+    *Volumes* are at the mean time of their slices (``SliceTiming`` of the sidecar, 0.69 s): fMRIPrep, which the
+    derivatives come from, brings slices to the middle of the TR, and of raw volumes it is the best single time.
+
+    *Versions.* The three of "milkyway" and the three of "notthefall" are each one story, which is held out whole.
 
     *The TR* is 1.5 s, but for 17 scans of 1.52 s: the sidecar says.
 
@@ -106,12 +116,14 @@ class Narratives(ArchiveDataset):
         volumes: Volumes = Volumes(),  # noqa: B008  (frozen)
         labels: tuple[Path, Path] | None = None,
         confounds: tuple[str, ...] = ("motion",),
+        words_from: Literal["auto", "file", "story"] = "auto",
         exclude: bool = True,
         sound: bool = False,
     ) -> None:
         self.volumes = volumes
         self.labels = labels
         self.confounds = confounds
+        self.words_from = words_from
         self.exclude = exclude
         self.response = response
         super().__init__("narratives", root, subjects, stimuli, sound)
@@ -129,15 +141,12 @@ class Narratives(ArchiveDataset):
         return runs if has_mask else with_reference(runs, self.volumes)
 
     def words_files(self, stimulus: str) -> tuple[str, ...]:
-        """What gentle wrote of the story."""
-        names = {stimulus, self._sound_of(stimulus)}
+        """What gentle wrote of the story; nothing where the user has not got it yet."""
+        names = (stimulus, self._sound_of(stimulus))
         found = self.archive.first(
             *(rf"stimuli/gentle/{name}/align\.{kind}" for name in names for kind in ("json", "csv"))
         )
-        if found is None:
-            how = " ".join((self.archive.manifest.instructions or "").split())
-            raise UnreachableError(f"narratives: the words of '{stimulus}' are not in the archive. {how}")
-        return (found,)
+        return () if found is None else (found,)
 
     def sound_files(self, stimulus: str) -> tuple[str, ...]:
         """The story's sound, music included."""
@@ -149,31 +158,27 @@ class Narratives(ArchiveDataset):
 
     def read_stimulus(self, stimulus: str) -> Stimulus:
         """The story, its times counted from where it begins, after the music."""
-        path = self.archive.place(self.words_files(stimulus)[0])
+        files = self.words_files(stimulus)
+        if not files:
+            how = " ".join((self.archive.manifest.instructions or "").split())
+            raise UnreachableError(f"narratives: the words of '{stimulus}' are not in the archive. {how}")
+        path = self.archive.place(files[0])
         words = read_gentle(path)
-        start_s = self.sound_start_s(stimulus)
-        findings: tuple[Finding, ...] = ()
-        if start_s:
-            music_s = min(map(self.sound_start_s, self._stories_beside(stimulus)))
-            early = int((words["timed"] & (words["onset"] < music_s - 1.0)).sum())
-            from_file = early < WORDS_IN_MUSIC_PER_S * music_s
-            if from_file:
-                words = self._of_story(words, stimulus, start_s, path)
-            message = (
-                f"{path.name} counts from the start of the {'sound file' if from_file else 'story'} ({early} words "
-                f"in the music with which the file begins, {music_s:g} s)."
-            )
-            findings = (Finding("words-clock", f"stimulus {stimulus}", message),)
-        return Stimulus(stimulus, words, findings=(*findings, *untimed_words(words, f"stimulus {stimulus}")))
+        stories = self._stories_beside(stimulus)
+        zero_s, findings = self._zero_of(words, stories, path)
+        words = self._of_story(words, stimulus, self.sound_start_s(stimulus) - zero_s, zero_s, path)
+        told = (*findings, *untimed_words(words, f"stimulus {stimulus}"))
+        return Stimulus(stimulus, words, findings=told, story=self._facts["same_story"].get(stimulus))
 
     def read_run(self, run: Run) -> Recording:
         """The recording of a story; where it begins in the scan is read from the events."""
         events, sidecar, *derived = map(self.archive.place, run.sidecars)
         offset_s = self._story_onset_s(run, events)
-        tr_s = read_json(sidecar).get("RepetitionTime")
+        content = read_json(sidecar)
+        tr_s, start_s = content.get("RepetitionTime"), time_of_slices_s(content, str(sidecar))
         paths = [self.archive.place(path) for path in run.responses]
         mask = next((path for path in derived if path.name.endswith("_mask.nii.gz")), None)
-        findings = []
+        findings, reference = [], None
         if len(paths) == 2:
             left, right = paths
             images = open_surfaces(left, right, str(run), labels=self.labels, template="fsaverage6", tr_s=tr_s)
@@ -195,7 +200,10 @@ class Narratives(ArchiveDataset):
             self.archive,
             settings,
             offset_s=offset_s,
+            start_s=start_s,
             mask=mask,
+            reference=reference,
+            parcels=self.labels or (),
             confounds=next((path for path in derived if path.suffix == ".tsv"), None),
             columns=self.confounds,
             findings=findings,
@@ -250,9 +258,40 @@ class Narratives(ArchiveDataset):
             raise DataError(f"{path}: {len(onsets)} rows of a story in {sound}; expected {len(stories)}.")
         return float(onsets[stories.index(run.stimulus)])
 
-    def _of_story(self, words: pd.DataFrame, stimulus: str, start_s: float, path: Path) -> pd.DataFrame:
-        """The words from `start_s` of the file until the next story in it begins, their times from there."""
-        starts = sorted(map(self.sound_start_s, self._stories_beside(stimulus)))
+    def _zero_of(self, words: pd.DataFrame, stories: Sequence[str], path: Path) -> tuple[float, list[Finding]]:
+        """Seconds of the sound file from which an alignment counts: its start, or that of the (first) story.
+
+        Two things tell: whether there are words in the music with which the file begins, and where the last word ends.
+        """
+        first_s, last_s = self.sound_start_s(stories[0]), self.sound_start_s(stories[-1])
+        end_s = last_s + self._facts["story_s"][stories[-1]]
+        timed = words[words["timed"]]
+        last_word_s = float((timed["onset"] + timed["duration"]).iloc[-1])
+        early = int((timed["onset"] < first_s - 1.0).sum())
+        by_music = first_s if first_s and early >= WORDS_IN_MUSIC_PER_S * first_s else 0.0
+        ends = {zero_s: last_word_s + zero_s - end_s for zero_s in {0.0, first_s}}
+        possible = [zero_s for zero_s, beyond_s in ends.items() if -LONGEST_CODA_S <= beyond_s <= LATE_S]
+        by_end = max(possible, key=lambda zero_s: ends[zero_s]) if possible else None
+        where = f"stimulus {stories[0]}"
+        if self.words_from != "auto":
+            return (0.0 if self.words_from == "file" else first_s), []
+        if by_end != by_music:
+            raise DataError(
+                f"{path}: does it count from the start of the sound file or of the story? {early} words lie in the "
+                f"music before {first_s:g} s, and the last word ends at {last_word_s:g} s; in the file the story ends "
+                f"at {end_s:g} s.\nLook at it, and say `words_from: file` or `words_from: story`."
+            )
+        if not first_s:
+            return 0.0, []
+        message = (
+            f"{path.name} counts from the start of the {'story' if by_music else 'sound file'}: {early} words lie in "
+            f"the music of {first_s:g} s, and its last word ends {-ends[by_music]:.1f} s before the story does."
+        )
+        return by_music, [Finding("words-clock", where, message)]
+
+    def _of_story(self, words: pd.DataFrame, stimulus: str, start_s: float, zero_s: float, path: Path) -> pd.DataFrame:
+        """The words from `start_s` of an alignment until the next story in it begins, their times from there."""
+        starts = sorted(self.sound_start_s(story) - zero_s for story in self._stories_beside(stimulus))
         stop_s = next((start for start in starts if start > start_s), np.inf)
         # A word that was found in the music belongs to the story's first words.
         first = 0 if start_s == starts[0] else int(np.searchsorted(words["onset"], start_s - 1.0))

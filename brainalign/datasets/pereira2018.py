@@ -47,9 +47,6 @@ class Pereira2018(ArchiveDataset):
         "018", "199" ...; all by default.
     stimuli : tuple of str, optional
         "243sentences" or "384sentences", the experiments; both by default.
-    network : {"language", "auditory"}
-        Voxels of the language network, or of an auditory one as a control: of each parcel the tenth that a localiser
-        picked.
     context : {"sentence", "passage"}
         What the column ``sentence`` of the words numbers, and so what a model with ``context: sentence`` reads
         together: sentences, or the passages of three or four that they come from, as Brain-Score has it.
@@ -57,7 +54,7 @@ class Pereira2018(ArchiveDataset):
     Raises
     ------
     RecipeError
-        If there is no such subject, experiment, network or context.
+        If there is no such subject, experiment or context.
 
     Notes
     -----
@@ -85,16 +82,12 @@ class Pereira2018(ArchiveDataset):
         root: Path | None = None,
         subjects: tuple[str, ...] | None = None,
         stimuli: tuple[str, ...] | None = None,
-        network: Literal["language", "auditory"] = "language",
         context: Literal["sentence", "passage"] = "sentence",
     ) -> None:
-        if network not in ("language", "auditory"):
-            raise RecipeError(f"network is language or auditory, not {network}.")
         if context not in ("sentence", "passage"):
             raise RecipeError(f"context is sentence or passage, not {context}.")
-        self.network = network
         self.context = context
-        self.file = f"assy_Pereira2018_{network}.nc"
+        self.file = "assy_Pereira2018_language.nc"
         super().__init__("pereira2018", root, subjects, stimuli)
 
     def all_runs(self) -> list[Run]:

@@ -25,6 +25,8 @@ __all__ = ["BASELINE_OF_WORDS", "Unit", "UnitScores", "baseline_names", "check_b
 
 # Bytes of aligned features held at once: layers beyond are placed in a second pass.
 LAYERS_AT_ONCE = 512 * 2**20
+# Stories of which one at a time can be held out; fewer are cut into blocks.
+LEAST_RUNS = 3
 # The share of the free memory that responses of subjects fitted together may fill.
 MEMORY_OF_SUBJECTS = 0.25
 
@@ -183,6 +185,7 @@ def _align(unit: Unit) -> _Aligned | UnitScores:
     runs = [unit.aligner.align(recording, unit.stimuli[recording.stimulus]) for recording in recordings]
     findings += [finding for run in runs for finding in run.findings]
     groups, times, order = _in_stimulus_order(runs, recordings)
+    groups = _stories(groups, unit.stimuli)
     responses = np.concatenate([run.responses for run in runs])[order]
     baseline = _baseline(unit, runs, recordings)
     baseline = None if baseline is None else baseline[order]
@@ -266,6 +269,20 @@ def _in_stimulus_order(
     times = np.concatenate([run.times_s - recording.offset_s for run, recording in pairs])
     order = np.lexsort((times, stimulus))
     return np.array(list(rank))[stimulus[order]], times[order], order
+
+
+def _stories(stimulus: np.ndarray, stimuli: Mapping[str, Stimulus]) -> np.ndarray:
+    """Each sample's story: versions of one must not be trained on and tested on."""
+    story = {name: stimuli[name].story or name for name in dict.fromkeys(stimulus.tolist())}
+    stories = list(story.values())
+    twice = sorted({name for name in stories if stories.count(name) > 1})
+    if twice and len(set(stories)) < LEAST_RUNS:
+        versions = ", ".join(name for name in story if story[name] in twice)
+        raise DataError(
+            f"{versions} are versions of one story, so that blocks of one would be tested on by what was trained on in "
+            "another; choose one of them as `stimuli`, or more stories."
+        )
+    return np.array([story[name] for name in stimulus.tolist()])
 
 
 def _designs(runs: Sequence[AlignedRun], recordings: Sequence[Recording], features: Mapping[str, Features]) -> Any:

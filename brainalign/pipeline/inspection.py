@@ -149,6 +149,8 @@ def inspect(data: Dataset, *, responses: bool = True, progress: Progress = silen
     >>> [(facts.subject, facts.n_words) for facts in found.recordings]
     [('01', 200), ('02', 200)]
     """
+    if isinstance(data, ArchiveDataset):
+        data.archive.require_root()
     files = _inventory(data, progress) if isinstance(data, ArchiveDataset) else None
     found = _Collected(list(_file_findings(data.name, files or {})))
     if responses:
@@ -174,7 +176,9 @@ def inspect(data: Dataset, *, responses: bool = True, progress: Progress = silen
 
 
 def _inventory(data: ArchiveDataset, progress: Progress) -> dict[str, FileState]:
-    paths = data.files()
+    paths, root = data.files(), data.archive.root
+    if root is not None and not any(data.archive.place(path) == root / path for path in paths):
+        raise DataError(f"{root}: it holds none of the {len(paths)} files of {data.name}, such as {paths[0]}.")
     states = {}
     for number, path in enumerate(paths):
         progress("files", number, len(paths))
@@ -212,7 +216,8 @@ def _file_findings(name: str, files: Mapping[str, FileState]) -> Iterator[Findin
             message = f"{len(which)} of {len(files)} files are {state}: {shown}{more}; {advice}."
             yield Finding(code, name, message)
     unverified = sum(file.state == "here" and not file.is_verified for file in files.values())
-    if unverified:
+    # Of a user's own folder nobody has checksums.
+    if 0 < unverified < len(files) or (unverified and any(file.is_verified for file in files.values())):
         yield Finding("unverified-file", name, f"of {unverified} files the archive tells no checksum.")
 
 
@@ -279,6 +284,9 @@ def _nothing(data: Dataset, files: Mapping[str, FileState] | None, findings: Seq
             f"{data.name}: none of its {len(files)} files is here. `brainalign fetch {data.name}` brings them, also "
             "from the folder that BRAINALIGN_MIRROR names; `--root FOLDER` takes a copy of your own."
         )
+    damaged = [file for file in (files or {}).values() if file.state == "damaged"]
+    if damaged:
+        return f"{data.name}: no recording can be read: {damaged[0].path} is damaged ({damaged[0].why})."
     return f"{data.name}: no recording has all of its files here. `brainalign fetch {data.name}` brings the rest."
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import joblib
+import pandas as pd
 from sklearn.base import BaseEstimator
 
 from brainalign.config import alignment_of, check_alignment, settings_of
@@ -25,7 +27,7 @@ from brainalign.types import Aligner, Dataset, Extractor, Finding, Recording, Sc
 __all__ = ["score_layers"]
 
 # Raised when the same settings and data would give other numbers than before.
-CODE_VERSION = 6
+CODE_VERSION = 7
 
 
 # A stage of brainalign.features, or a function of one's own that gives an array of shape (word, dimension) or the like.
@@ -177,6 +179,10 @@ class Study:
             subjects.setdefault(recording.subject, []).append(recording)
         return subjects
 
+    def _stories(self, recordings: Sequence[Recording]) -> dict[str, str]:
+        stories = {r.stimulus: self.stimuli[r.stimulus].story for r in recordings}
+        return {stimulus: story for stimulus, story in stories.items() if story}
+
     def key_of_fit(self, space: Mapping[str, Any], recordings: Sequence[Recording]) -> str:
         """The key of one subject's fit: a digest of all that it depends on."""
         words = {recording.stimulus: self.stimuli[recording.stimulus].words for recording in recordings}
@@ -188,13 +194,21 @@ class Study:
                 "features": space,
                 "stimuli": {r.stimulus: stimulus_digest(self.stimuli[r.stimulus]) for r in recordings},
                 "recordings": [[r.digest, r.stimulus, r.offset_s, r.clock.step_s, r.clock.start_s] for r in recordings],
+                # Whatever a loader's digest forgets: scores are of these targets, which lie there.
+                "targets": list(dict.fromkeys(_digest_of_targets(recording.targets) for recording in recordings)),
                 "baseline": list(self.baseline),
                 "alignment": [type(self.aligner).__name__, settings_of(self.aligner)],
                 "encoder": [type(self.encoder).__name__, repr(settings_of(self.encoder))],
                 "splits": settings_of(self.splits),
                 **({"items": items} if items else {}),
+                **({"stories": stories} if (stories := self._stories(recordings)) else {}),
             }
         )
+
+
+def _digest_of_targets(targets: pd.DataFrame) -> str:
+    values = pd.util.hash_pandas_object(targets, index=False).to_numpy()
+    return hashlib.sha256(values.tobytes() + ",".join(map(str, targets.columns)).encode()).hexdigest()
 
 
 def _score_space(

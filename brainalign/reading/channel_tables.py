@@ -29,6 +29,8 @@ KINDS = {
     "ECG": "ecg",
     "EMG": "emg",
 }
+# No electrode is farther from the origin of any head's coordinates.
+LARGEST_HEAD_M = 0.5
 METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
 
 
@@ -79,14 +81,14 @@ def read_channels(path: Path) -> Channels:
     statuses = table.texts("status") if "status" in table.columns else ["n/a"] * len(table)
     reasons = table.texts("status_description") if "status_description" in table.columns else ["n/a"] * len(table)
     for status, row in zip(statuses, table.row_names, strict=True):
-        if status not in ("good", "bad", "n/a"):
+        if status.lower() not in ("good", "bad", "n/a", ""):
             raise DataError(f"{path}, {row}: the status is {status!r}; expected good, bad or n/a.")
     return Channels(
         kinds={name: KINDS.get(kind.upper(), "misc") for name, kind in zip(names, types, strict=True)},
         bads={
             name: reason or "n/a"
             for name, status, reason in zip(names, statuses, reasons, strict=True)
-            if status == "bad"
+            if status.lower() == "bad"
         },
     )
 
@@ -125,6 +127,9 @@ def read_electrodes(path: Path, unit: str) -> pd.DataFrame:
         raise DataError(f"{path}: places are in {unit!r}. {nearest(unit, METRES)}")
     table = read_table(path)
     places = {axis: METRES[unit] * _numbers_or_nan(table, axis) for axis in ("x", "y", "z")}
+    farthest_m = float(np.abs(np.nan_to_num(np.array(list(places.values())))).max())
+    if farthest_m > LARGEST_HEAD_M:
+        raise DataError(f"{path}: places up to {farthest_m:g} m from the middle of the head; are they in {unit}?")
     return pd.DataFrame({"name": table.texts("name"), **places})
 
 

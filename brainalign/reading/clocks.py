@@ -13,8 +13,12 @@ __all__ = ["ClockFit", "fit_clock"]
 
 # Clocks of computers and amplifiers differ by less than one in a thousand; more is another stimulus.
 LARGEST_DRIFT = 5e-3
-# An event that is further off than this was not the same event.
-FAR_S = 0.1
+# An event that is further off than this was not the same event; of a recording that ran through, few are.
+FAR_S, FAR_SHARE = 0.1, 0.1
+# Fewer events than these, or over less time, say nothing of the rate; fewer than the first say nothing at all.
+LEAST_EVENTS, EVENTS_OF_RATE, SPAN_OF_RATE_S = 5, 10, 10.0
+# Events that lie so far off in the middle are not on one line with the stimulus's.
+JITTER_S = 0.025
 # A residual that deserves to be told: a sample at 100 Hz.
 NOTABLE_S = 0.010
 ROUNDS = 5
@@ -81,12 +85,14 @@ def fit_clock(stimulus_s: Floats, recording_s: Floats, where: str) -> ClockFit:
     Raises
     ------
     DataError
-        If there is no event, or the clocks are not of the same events.
+        If there are fewer than five events, or the clocks are not of the same events on a straight line: more than a
+        tenth of them lie more than 0.1 s off, half of them more than 25 ms, or one clock gains more than 5 ms a second.
 
     Notes
     -----
     It begins with a line of medians, which fewer than half of the events cannot spoil, and then fits by least squares
-    to those within 0.1 s of it, until these do not change. Where events span less than a minute, the rate is one.
+    to those within 0.1 s of it, until these do not change. Of fewer than ten events, or where they span less than ten
+    seconds, the rate is one. A recording that stopped and went on has no such line; it is refused.
 
     Examples
     --------
@@ -95,13 +101,16 @@ def fit_clock(stimulus_s: Floats, recording_s: Floats, where: str) -> ClockFit:
     >>> round(fit.offset_s, 6), round(fit.rate, 6)
     (3.0, 1.0001)
     """
-    if len(stimulus_s) == 0 or len(stimulus_s) != len(recording_s):
-        raise DataError(f"{where}: {len(recording_s)} recorded events for {len(stimulus_s)} of the stimulus.")
+    if len(stimulus_s) < LEAST_EVENTS or len(stimulus_s) != len(recording_s):
+        raise DataError(
+            f"{where}: {len(recording_s)} recorded events for {len(stimulus_s)} of the stimulus; to tell when that "
+            f"began, {LEAST_EVENTS} are needed."
+        )
     stimulus_s, recording_s = np.asarray(stimulus_s, dtype=float), np.asarray(recording_s, dtype=float)
     offset_s, rate = _start(stimulus_s, recording_s)
     used = np.abs(recording_s - offset_s - rate * stimulus_s) <= FAR_S
     for _ in range(ROUNDS):
-        if used.sum() < 3 or np.ptp(stimulus_s[used]) < 60.0:
+        if used.sum() < EVENTS_OF_RATE or np.ptp(stimulus_s[used]) < SPAN_OF_RATE_S:
             offset_s, rate = float(np.median((recording_s - stimulus_s)[used])) if used.any() else offset_s, 1.0
         else:
             rate, offset_s = map(float, np.polyfit(stimulus_s[used], recording_s[used], 1))
@@ -109,10 +118,12 @@ def fit_clock(stimulus_s: Floats, recording_s: Floats, where: str) -> ClockFit:
         before, used = used, np.abs(residual_s) <= FAR_S
         if (used == before).all():
             break
-    if used.mean() < 0.5 or abs(rate - 1.0) > LARGEST_DRIFT:
+    middle_s = float(np.median(np.abs(residual_s[used]))) if used.any() else np.inf
+    if used.mean() < 1 - FAR_SHARE or abs(rate - 1.0) > LARGEST_DRIFT or middle_s > JITTER_S:
         raise DataError(
             f"{where}: the recorded events do not follow the stimulus: {used.mean():.0%} of {len(used)} lie within "
-            f"{FAR_S:g} s of a line, on which a second lasts {rate:.4f} s. Is it the recording of this stimulus?"
+            f"{FAR_S:g} s of a line (half of them within {middle_s * 1000:.0f} ms), on which a second lasts "
+            f"{rate:.4f} s.\nIs it the recording of this stimulus, and did it run through without a stop?"
         )
     return ClockFit(offset_s, rate, np.where(used, residual_s, np.nan))
 

@@ -145,11 +145,16 @@ def checked_tr(path: Path, header_s: float, known_s: float | None, notes: Notes)
     has_header = np.isfinite(header_s) and header_s > 0
     tr_s = header_s if known_s is None else known_s
     if known_s is None and not has_header:
-        raise DataError(f"{path}: its header has no TR (it says {header_s:g} s); give it as tr_s.")
+        raise DataError(
+            f"{path}: its header has no TR (it says {header_s:g} s); write it there, or as RepetitionTime into the "
+            "bold.json beside it."
+        )
     if not (np.isfinite(tr_s) and tr_s > 0):
         raise DataError(f"{path}: a TR of {tr_s:g} s; it must be positive.")
     if tr_s > LONGEST_TR_S:
-        raise DataError(f"{path}: a TR of {tr_s:g} s looks like milliseconds; give it in seconds as tr_s.")
+        raise DataError(
+            f"{path}: a TR of {tr_s:g} s looks like milliseconds; RepetitionTime and the header's TR are seconds."
+        )
     if has_header and abs(header_s - tr_s) > 1e-3:
         notes.find("tr-differs", f"{path.name}: its header says a TR of {header_s:g} s; {tr_s:g} s is taken.")
     # Headers keep float32: 0.72 is there 0.72000003.

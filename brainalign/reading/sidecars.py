@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from brainalign.archives.local_files import require_file
 from brainalign.errors import DataError
 from brainalign.reading.tables import decode_text
 
-__all__ = ["read_json"]
+__all__ = ["read_json", "time_of_slices_s"]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -37,3 +38,28 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a JSON object, found {type(content).__name__}.")
     return content
+
+
+def time_of_slices_s(sidecar: Mapping[str, Any], where: str) -> float:
+    """When, after a volume began, its slices were taken on average: ``SliceTiming`` of BIDS; 0 where that is not told.
+
+    Volumes whose slices were brought to one time are at that mean as well: AFNI's 3dTshift takes it by default, and
+    fMRIPrep the middle of the TR. Of volumes that were not, it is the best single time.
+
+    Raises
+    ------
+    DataError
+        If the times are none, or longer than the TR, as milliseconds are.
+
+    Examples
+    --------
+    >>> time_of_slices_s({"RepetitionTime": 2.0, "SliceTiming": [0.0, 1.0, 0.5, 1.5]}, "bold.json")
+    0.75
+    """
+    times = sidecar.get("SliceTiming")
+    if not times:
+        return 0.0
+    tr_s = sidecar.get("RepetitionTime", 20.0)
+    if not all(isinstance(time, (int, float)) and 0 <= time <= tr_s for time in times):
+        raise DataError(f"{where}: SliceTiming is not of seconds within a TR of {tr_s:g} s: {str(times)[:60]} ...")
+    return sum(times) / len(times)

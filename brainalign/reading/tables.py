@@ -165,6 +165,11 @@ def _check_row(path: Path, line: int, cells: list[str], header: list[str]) -> No
 
 
 def _checked_header(path: Path, header: list[str]) -> list[str]:
+    other = next((sign for sign in ("\t", ";", ",") if len(header) == 1 and sign in header[0]), None)
+    if other is not None:
+        names = {"\t": "tabs", ";": "semicolons", ",": "commas"}
+        right = "tabs" if path.suffix.lower() == ".tsv" else "commas"
+        raise DataError(f"{path}: its columns are separated by {names[other]}; in a {path.suffix} it must be {right}.")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise DataError(f"{path}: more than one column is named {', '.join(map(repr, twice))}.")

@@ -23,6 +23,8 @@ NEIGHBOURS = 4
 WRONG_S = 0.030
 # What differs more in pace than this is not the same stimulus.
 LARGEST_CHANGE = 0.2
+# Of the stimulus's events so many must be in the recording, and so many of those that were matched be right.
+FOUND_SHARE, RIGHT_SHARE = 1 / 3, 0.5
 # What deserves to be told: a sample at 100 Hz, and a pause that nobody meant.
 NOTABLE_S, JUMP_S = 0.010, 0.25
 # Channels interpolated at a time.
@@ -94,7 +96,8 @@ def map_times(stimulus_s: Floats, recording_s: Floats, where: str) -> TimeMap:
     Raises
     ------
     DataError
-        If fewer than half of the events are in order near their neighbours, or they go at another pace.
+        If fewer than a third of the stimulus's events, or than half of those that the recording has, are in order near
+        their neighbours, or they go at another pace.
 
     Examples
     --------
@@ -110,12 +113,14 @@ def map_times(stimulus_s: Floats, recording_s: Floats, where: str) -> TimeMap:
     kept[kept] = _near_neighbours(stimulus_s[kept], recording_s[kept])
     # Two words at one moment have no time between them.
     kept[kept] = np.r_[True, (np.diff(recording_s[kept]) > 0) & (np.diff(stimulus_s[kept]) > 0)][: kept.sum()]
-    if kept.sum() < 2 or kept.mean() < 0.5:
+    if kept.sum() < max(2, FOUND_SHARE * len(told)) or kept.mean() < RIGHT_SHARE:
         raise DataError(
             f"{where}: of {len(told)} events of the stimulus {kept.sum()} are in the recording in order. Is it the "
             "recording of this stimulus?"
         )
-    pace = _pace(stimulus_s[kept], recording_s[kept])
+    # Between most neighbours, and over the whole: events of another stimulus agree here and there.
+    whole = float(np.ptp(recording_s[kept]) / np.ptp(stimulus_s[kept]))
+    pace = max(_pace(stimulus_s[kept], recording_s[kept]), whole, key=lambda pace: abs(pace - 1))
     if abs(pace - 1) > LARGEST_CHANGE:
         raise DataError(
             f"{where}: a second of the stimulus lasts {pace:.2f} s in the recording. Is it the recording of this "

@@ -62,7 +62,6 @@ def list_command(name: str | None, verbose: bool) -> None:
 @click.option("--kinds", type=Names(), help="Which of responses, words, sound; responses,words by default.")
 @click.option(
     "--root",
-    type=click.Path(exists=True, file_okay=False),
     help="A copy of your own: what is there is verified and not fetched.",
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the loader: radius_mm=10.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -180,11 +181,33 @@ def test_layers_planted_in_derivatives_and_on_surfaces_are_found(fmri: Path) -> 
 
 def test_volumes_as_scanned_are_taken_where_there_is_nothing_else_and_that_is_told(fmri: Path, tmp_path: Path) -> None:
     mask = write_nifti(tmp_path / "mask.nii.gz", np.ones((2, 2, 1), np.uint8))
-    options = {**OF_FILES, "derivatives": "nowhere", "volumes": {"mask": mask}}
+    options = {**OF_FILES, "space": "raw", "volumes": {"mask": mask}}
     recordings = load_dataset("bids", root=fmri, subjects=["01"], options=options).recordings()
     assert [recording.clock for recording in recordings] == [Clock(TR_S)] * 3
     assert all("raw-volumes" in {finding.code for finding in r.findings} for r in recordings)
     assert all(len(recording.response()) == len(recordings[i].response()) for i, recording in enumerate(recordings))
+
+
+def test_a_derivative_that_lacks_a_subject_is_not_passed_over_in_silence(fmri: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(fmri, folder)
+    for path in (folder / "derivatives/fmriprep/sub-02/func").glob("*space-*"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"MNI152NLin2009cAsym: not of sub-02 task-story run-1, .*\n.*`space: raw`"):
+        load_dataset("bids", root=folder, options=OF_FILES).recordings()
+    [first, *_] = load_dataset("bids", root=folder, subjects=["01"], options=OF_FILES).recordings()
+    assert first.space["template"] == "MNI152NLin2009cAsym"
+    with pytest.raises(RecipeError, match="no preprocessed fMRI"):
+        load_dataset("bids", root=fmri, options={**OF_FILES, "derivatives": "derivatives/fmriprp"}).recordings()
+
+
+def test_without_confounds_that_is_told(fmri: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(fmri, folder)
+    for path in folder.rglob("*confounds*"):
+        path.unlink()
+    recordings = load_dataset("bids", root=folder, options=OF_FILES).recordings()
+    assert all("no-confounds" in {finding.code for finding in recording.findings} for recording in recordings)
 
 
 # EEG and iEEG
@@ -265,6 +288,7 @@ def test_layers_planted_in_electrodes_are_found_where_they_are(ieeg: Path) -> No
         ({"modality": "meg", "events": {"trial_type": "worm"}}, "no row has trial_type 'worm'"),
         ({"modality": "meg", "events": {"trail_type": "word"}}, "Did you mean 'trial_type'"),
         ({"modality": "meg", "columns": {"text": "words"}}, "no column 'words'"),
+        ({"modality": "meg", "columns": {"tekst": "word"}}, "Did you mean 'text'"),
         ({"modality": "meg", "words": "stimuli/{stim_file}.csv"}, "its rows name no stim_file"),
         ({"modality": "meg", "words": "stimuli/{file}.csv"}, "'{file}' is not filled in"),
         ({"modality": "meg", "words": "stimuli/{run}.csv"}, "1.csv"),
@@ -286,6 +310,37 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_dataset("bids", root=tmp_path / "none", options={"modality": "meg"}).subjects  # noqa: B018
     with pytest.raises(RecipeError, match="root"):
         load_dataset("bids", options={"modality": "meg"})
+
+
+def test_a_recording_whose_first_part_is_missing_is_named(meg: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(meg, folder)
+    path = next(folder.rglob("sub-01*run-1_meg.fif"))
+    path.rename(path.with_name(path.name.replace("_meg.fif", "_split-02_meg.fif")))
+    with pytest.raises(DataError, match=r"the first part of .*split-02_meg\.fif .* is missing"):
+        load_dataset("bids", root=folder, options={"modality": "meg"}).subjects  # noqa: B018
+
+
+def test_what_events_lack_is_told(meg: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(meg, folder)
+    path = next(folder.rglob("sub-02*run-1_events.tsv"))
+    rows = path.read_text(encoding="utf-8-sig").splitlines()
+    path.write_text("\n".join(rows[:-40]) + "\n")
+    [recording] = load_dataset("bids", root=folder, subjects=["01", "02"], options={"modality": "meg"}).recordings(
+        subjects=["02"], stimuli=["story run-1"]
+    )
+    [finding] = [finding for finding in recording.findings if finding.code == "words-not-in-events"]
+    assert "lack 40 of the 330 words" in finding.message
+
+
+def test_hidden_files_that_macos_leaves_are_passed_over(meg: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(meg, folder)
+    for path in list(folder.rglob("*_meg.fif")) + list(folder.rglob("*_events.tsv")):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    (folder / ".DS_Store").write_bytes(b"\0")
+    assert len(load_dataset("bids", root=folder, options={"modality": "meg"}).recordings()) == 6
 
 
 def test_recordings_that_were_not_downloaded_are_told_so(meg: Path, tmp_path: Path) -> None:

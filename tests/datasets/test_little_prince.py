@@ -20,7 +20,7 @@ from brainalign.reading import read_words
 from brainalign.simulate import words_from_text
 from brainalign.types import Clock, Stimulus
 
-CLOCK = Clock(2.0)
+CLOCK = Clock(2.0, 0.961)
 LENGTHS = read_manifest("little_prince").facts["n_volumes"]["FR"]
 SUBJECTS = {"FR001": range(1, 10), "FR007": range(15, 24)}
 

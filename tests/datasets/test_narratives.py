@@ -26,7 +26,8 @@ STORIES = {
     "slumlord": (29.5, 25.0, 903.0),
     "reach": (969.5, 965.0, 825.0),
 }
-CLOCK = Clock(1.5)
+SLICES_S = 0.5
+CLOCK = Clock(1.5, SLICES_S)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def truth(shared: Path) -> dict[str, Stimulus]:
     }
     for seed, story in enumerate(("milkywayoriginal", "slumlord", "reach")):
         text = " ".join(np.random.default_rng(seed).choice(list(_VOCABULARY), int(2.0 * STORIES[story][2])))
-        tables[story] = words_from_text(text, seed=seed, words_per_second=2.1)[["onset", "duration", "text"]]
+        tables[story] = words_from_text(text, seed=seed, words_per_second=2.005)[["onset", "duration", "text"]]
     return {story: Stimulus(story, table) for story, table in tables.items()}
 
 
@@ -84,7 +85,7 @@ def archive(shared: Path, truth: dict[str, Stimulus], tmp_path_factory: pytest.T
         scan = f"{SUBJECT}/func/{SUBJECT}_task-{task}"
         (folder / scan).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(real / f"{scan}_events.tsv", folder / f"{scan}_events.tsv")
-        (folder / f"{scan}_bold.json").write_text('{"RepetitionTime": 1.5}')
+        (folder / f"{scan}_bold.json").write_text('{"RepetitionTime": 1.5, "SliceTiming": [0.0, 0.5, 1.0]}')
     _write_volumes(folder, truth)
     gentle = folder / "stimuli" / "gentle"
     for name in ("notthefallintact", "milkywayoriginal", "slumlordreach"):
@@ -147,13 +148,14 @@ def test_words_count_from_the_story_wherever_the_alignment_began(
     assert len(both) > 0.97 * len(planted)
     [clock] = [finding for finding in stimulus.findings if finding.code == "words-clock"]
     assert ("start of the story" in clock.message) == (story == "milkywayoriginal")
+    assert stimulus.story == {"milkywayoriginal": "milkyway", "notthefallintact": "notthefall"}.get(story)
     assert any(finding.code == "untimed-words" for finding in stimulus.findings) == (not words["timed"].all())
 
 
 def test_stories_begin_in_the_scan_when_the_events_say(served: Path, mask: Path) -> None:
     recordings = load_dataset("narratives", options={"volumes": {"mask": mask}}).recordings()
     assert {r.stimulus: r.offset_s for r in recordings} == {story: onset for story, (onset, _, _) in STORIES.items()}
-    assert {r.clock for r in recordings} == {CLOCK}
+    assert {r.clock for r in recordings} == {Clock(1.5, SLICES_S)}
     assert {r.run for r in recordings} == set(STORIES)
     assert all("raw-volumes" in {finding.code for finding in r.findings} for r in recordings)
     targets = recordings[0].targets
@@ -215,6 +217,46 @@ def test_words_that_must_be_got_elsewhere_are_asked_for() -> None:
 def test_an_unknown_story_is_met_by_those_there_are() -> None:
     with pytest.raises(RecipeError, match="pieman"):
         load_dataset("narratives", options={"stimuli": ["piemen"]})
+
+
+@pytest.mark.parametrize("lead", ["unfound", "music"])
+def test_an_alignment_that_tells_two_things_of_its_clock_is_refused_until_the_user_says(
+    archive: Path, tmp_path: Path, truth: dict[str, Stimulus], monkeypatch: pytest.MonkeyPatch, lead: str
+) -> None:
+    folder = tmp_path / "narratives"
+    shutil.copytree(archive, folder)
+    path = folder / "stimuli" / "gentle" / "milkywayoriginal" / "align.csv"
+    stimulus = truth["milkywayoriginal"]
+    if lead == "unfound":  # of the story's clock, though no word of its first 21 s was found
+        _write_gentle(path, [(stimulus, 0.0)])
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        path.write_text("\n".join(",".join(r) if r[2] and float(r[2]) > 21 else f"{r[0]},,," for r in rows) + "\n")
+    else:  # of the file's, with words that the aligner put into the music
+        _write_gentle(path, [(stimulus, 21.0)])
+        music = "".join(f"a,a,{time},{time + 0.1}\n" for time in np.arange(0.5, 19.0, 0.8))
+        path.write_text(music + path.read_text())
+    serve_miniature(monkeypatch, folder)
+    with pytest.raises(DataError, match="say `words_from: file` or `words_from: story`"):
+        load_dataset("narratives").stimuli["milkywayoriginal"]
+    told = "story" if lead == "unfound" else "file"
+    words = load_dataset("narratives", options={"words_from": told}).stimuli["milkywayoriginal"].words
+    last = stimulus.words.iloc[-1]
+    assert words["onset"].iloc[-1] == pytest.approx(last["onset"], abs=1e-3)
+
+
+def test_two_stories_in_one_file_are_told_apart_on_either_clock(
+    archive: Path, tmp_path: Path, truth: dict[str, Stimulus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "narratives"
+    shutil.copytree(archive, folder)
+    path = folder / "stimuli" / "gentle" / "slumlordreach" / "align.csv"
+    _write_gentle(path, [(truth["slumlord"], 0.0), (truth["reach"], 940.0)])
+    serve_miniature(monkeypatch, folder)
+    data = load_dataset("narratives")
+    for story in ("slumlord", "reach"):
+        words = data.stimuli[story].words
+        assert len(words) == len(truth[story].words)
+        np.testing.assert_allclose(words["onset"].iloc[[0, -1]], truth[story].words["onset"].iloc[[0, -1]], atol=1e-3)
 
 
 def test_events_of_another_story_are_refused(

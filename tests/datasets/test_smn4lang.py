@@ -18,7 +18,7 @@ from brainalign.errors import DataError
 from brainalign.simulate import words_from_text
 from brainalign.types import Clock, Stimulus
 
-CLOCK = Clock(0.71)
+CLOCK = Clock(0.71, 0.307)
 RATE_HZ = 250.0
 # Sounds of three stories: what the real events of fMRI say of the first two, and a third of our own.
 SOUNDS_S = {1: 406.416, 2: 280.0, 3: 300.0}
@@ -49,7 +49,7 @@ def archive(shared: Path, truth: dict[int, Stimulus], tmp_path_factory: pytest.T
             real / "sub-01" / kind / "sub-01_task-RDR_run-1_events.tsv",
             folder / "sub-01" / kind / "sub-01_task-RDR_run-1_events.tsv",
         )
-    onsets_s = {1: 13.726, 2: 279.987 - 280.0, 3: 9.5}
+    onsets_s = {1: 13.726, 2: 279.987 - 280.0 + 0.031, 3: 9.5}
     # Subject 09's run 7, whose first trigger was not recorded, though the file names one.
     shutil.copyfile(
         real / "sub-09" / "meg" / "sub-09_task-RDR_run-7_events.tsv",
@@ -138,7 +138,7 @@ def test_words_count_from_the_sound_and_not_from_the_scan(served: Path, truth: d
 
 def test_the_sound_begins_when_events_say_and_not_when_they_cannot_be_right(served: Path, mask: dict) -> None:
     recordings = load_dataset("smn4lang", options={"modality": "meg"}).recordings()
-    np.testing.assert_allclose([r.offset_s for r in recordings], [13.726, -0.013, 9.5], atol=1e-6)
+    np.testing.assert_allclose([r.offset_s for r in recordings], [13.726, 0.018, 9.5], atol=1e-6)
     assert [[f.code for f in r.findings if f.code == "wrong-trigger"] for r in recordings] == [
         [],
         ["wrong-trigger"],

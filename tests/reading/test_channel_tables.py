@@ -23,11 +23,22 @@ def test_a_real_table_tells_kinds_and_what_is_bad_and_why(shared: Path) -> None:
     assert "11 of 124 channels bad (7 no localization, 4 noisy psd); they are left out." in finding.message
 
 
-@pytest.mark.parametrize(("unit", "metres"), [("mm", 0.06), ("cm", 0.6), ("m", 60.0)])
-def test_places_are_in_metres_whatever_the_table_has(shared: Path, unit: str, metres: float) -> None:
-    places = read_electrodes(shared / f"{REAL}space-MNI152NLin2009aSym_electrodes.tsv", unit)
+def test_places_are_in_metres_whatever_the_table_has(shared: Path, tmp_path: Path) -> None:
+    real = shared / f"{REAL}space-MNI152NLin2009aSym_electrodes.tsv"
+    places = read_electrodes(real, "mm")
     assert places["name"].tolist()[:2] == ["G2", "G3"]
-    np.testing.assert_allclose(places["x"][0], metres)
+    np.testing.assert_allclose(places["x"][0], 0.06)
+    for unit, scale in (("cm", 100), ("m", 1)):
+        places.assign(**{axis: places[axis] * scale for axis in "xyz"}).to_csv(
+            tmp_path / "e.tsv", sep="\t", index=False
+        )
+        np.testing.assert_allclose(read_electrodes(tmp_path / "e.tsv", unit)["x"][0], 0.06)
+
+
+@pytest.mark.parametrize("unit", ["m", "cm"])
+def test_places_farther_out_than_any_head_are_of_another_unit(shared: Path, unit: str) -> None:
+    with pytest.raises(DataError, match=f"are they in {unit}"):
+        read_electrodes(shared / f"{REAL}space-MNI152NLin2009aSym_electrodes.tsv", unit)
 
 
 @pytest.mark.parametrize(

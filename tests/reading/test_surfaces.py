@@ -88,7 +88,7 @@ def test_one_array_of_all_volumes_is_read_as_well(transposed: bool, folder: Path
         ("0.000000", 1.5, 1.5),
         (None, 1.5, 1.5),
         ("0.000000", None, "no TR"),
-        (None, None, "no TR .*give it as tr_s"),
+        (None, None, "no TR .*RepetitionTime"),
         ("soon", None, "TimeStep is 'soon', not a number"),
         ("1500", 1500.0, "looks like milliseconds"),
     ],
@@ -290,7 +290,7 @@ def write_scalars(path: Path) -> None:
     [
         (write_scalars, "its axes are Scalar, BrainModel; expected a dense series"),
         (lambda path: write_cifti(path, DENSE, unit="HERTZ"), "runs in hertz, not in seconds"),
-        (lambda path: write_cifti(path, DENSE, tr_s=0.0), "no TR .*give it as tr_s"),
+        (lambda path: write_cifti(path, DENSE, tr_s=0.0), "no TR .*RepetitionTime"),
         (lambda path: write_cifti(path, DENSE, tr_s=720.0), "looks like milliseconds"),
         (lambda path: write_nifti(path, planted_volumes()), "Nifti1Image, not CIFTI-2"),
         (lambda path: path.write_text("text"), "not a whole CIFTI file"),

@@ -340,7 +340,7 @@ def test_a_run_on_another_grid_is_an_error_that_names_both(folder: Path) -> None
         (1500.0, "sec", 1.5, 1.5),
         (1.0, "sec", 1.5, 1.5),
         (1.0, "hz", 1.5, 1.5),
-        (0.0, "sec", None, "no TR .*give it as tr_s"),
+        (0.0, "sec", None, "no TR .*RepetitionTime"),
         (1.0, "hz", None, "no TR"),
         (float("nan"), "sec", None, "no TR"),
         (1500.0, "sec", None, "TR of 1500 s looks like milliseconds"),
