@@ -29,6 +29,8 @@ __all__ = ["Arrays", "Response", "ResponseTemplate", "Space"]
 
 # No scanner is so slow; such a number is one of milliseconds.
 LONGEST_TR_S = 20.0
+# How far from the origin the farthest of a head's places may lie.
+SMALLEST_HEAD_M, LARGEST_HEAD_M = 0.005, 0.5
 # What a template fills in.
 FIELDS = ("subject", "stimulus")
 
@@ -337,7 +339,7 @@ class Arrays(Dataset):
             modality=self.modality,
             clock=_clock(entry),
             offset_s=entry.offset_s,
-            targets=_read_targets(entry.targets, n_targets, n_rows, bool(self.space)),
+            targets=_read_targets(entry.targets, n_targets, n_rows, self.space),
             read=partial(read_array, entry.path, entry.key),
             digest=digest_of(content),
             read_confounds=None if entry.confounds is None else partial(_read_confounds, entry.confounds, n_rows),
@@ -395,8 +397,8 @@ def _clock(entry: Response) -> Clock:
     return Clock(step_s=1.0 / entry.rate_hz if entry.rate_hz else entry.tr_s or 0.0, start_s=entry.t0_s)
 
 
-def _read_targets(path: Path | None, n_targets: int, n_rows: int, has_space: bool) -> pd.DataFrame:
-    if path is None and has_space:
+def _read_targets(path: Path | None, n_targets: int, n_rows: int, space: Mapping[str, str]) -> pd.DataFrame:
+    if path is None and space:
         raise DataError(
             "space: it says what the places of the targets are in; give these as `targets` of the responses."
         )
@@ -409,7 +411,7 @@ def _read_targets(path: Path | None, n_targets: int, n_rows: int, has_space: boo
             + (" Is the response transposed? It must be time x target." if len(table) == n_rows else "")
         )
     names = table.texts("name")
-    if has_space and not {"x", "y", "z"} <= set(table.columns):
+    if space and not {"x", "y", "z"} <= set(table.columns):
         raise DataError(f"{path}: with `space`, the columns x, y and z are needed; found {', '.join(table.columns)}.")
     twice = [name for name, count in pd.Series(names).value_counts().items() if count > 1 or not name]
     if twice:
@@ -420,7 +422,19 @@ def _read_targets(path: Path | None, n_targets: int, n_rows: int, has_space: boo
         **{column: table.texts(column) for column in others},
         **{column: table.numbers(column) for column in numbers},
     }
-    return pd.DataFrame({"name": names, "kind": "target", **values})
+    targets = pd.DataFrame({"name": names, "kind": "target", **values})
+    if space:
+        _check_unit(targets, space["unit"], path)
+    return targets
+
+
+def _check_unit(targets: pd.DataFrame, unit: str, path: Path) -> None:
+    """Raise where places cannot be of a head."""
+    farthest = float(targets[["x", "y", "z"]].abs().to_numpy().max())
+    if not SMALLEST_HEAD_M <= farthest * {"m": 1.0, "mm": 1e-3}[unit] <= LARGEST_HEAD_M:
+        raise DataError(
+            f"{path}: the farthest place is {farthest:g} {unit} from the middle of the head; is that the unit?"
+        )
 
 
 def _read_confounds(path: Path, n_rows: int) -> pd.DataFrame:

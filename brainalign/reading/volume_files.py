@@ -146,8 +146,12 @@ def _computed_mask(path: Path, size: int, modified_ns: int) -> tuple[np.ndarray,
     return kept, int(np.count_nonzero(inside & ~has_signal))
 
 
-def image_on_grid(path: Path, grid: Grid) -> tuple[np.ndarray, bool]:
-    """The values of a 3-D image on a grid, by the nearest voxel; and whether they had to be moved there."""
+def image_on_grid(path: Path, grid: Grid) -> tuple[np.ndarray, float | None]:
+    """The values of a 3-D image on a grid, by the nearest voxel.
+
+    Where they had to be moved there, also the share of the image's voxels that are not 0 which lie on the grid; else
+    None.
+    """
     from nilearn.image import resample_img
     from nilearn.image.resampling import BoundingBoxError
 
@@ -156,17 +160,27 @@ def image_on_grid(path: Path, grid: Grid) -> tuple[np.ndarray, bool]:
         image = image.slicer[..., 0]
     if len(image.shape) != 3:
         raise DataError(f"{path}: an image of shape {image.shape}; expected one volume (x, y, z).")
-    resampled = not Grid.of(image).is_same(grid)
+    covered = None if Grid.of(image).is_same(grid) else _share_on_grid(image, grid)
     try:
-        if resampled:
+        if covered is not None:
             image = resample_img(
                 image, target_affine=grid.affine, target_shape=grid.shape, interpolation="nearest", copy_header=True
             )
-        return np.asarray(image.dataobj), resampled
+        return np.asarray(image.dataobj), covered
     except BoundingBoxError:  # nothing of it is where the grid is
-        return np.zeros(grid.shape), resampled
+        return np.zeros(grid.shape), covered
     except DAMAGED as error:
         raise _damaged(path, error) from error
+
+
+def _share_on_grid(image: Nifti1Image, grid: Grid) -> float:
+    from nibabel.affines import apply_affine
+
+    voxels = np.argwhere(np.asarray(image.dataobj) != 0)
+    if len(voxels) == 0:
+        return 0.0
+    places = apply_affine(np.linalg.inv(grid.affine) @ np.asarray(image.affine, dtype=float), voxels)
+    return float(((places > -0.5) & (places < np.array(grid.shape) - 0.5)).all(axis=1).mean())
 
 
 def _load(path: Path) -> Nifti1Image:

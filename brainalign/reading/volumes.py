@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Images", "Volumes", "open_volumes", "volume_of_scores"]
 
+# Less of a mask or atlas than this on the data's grid deserves to be told.
+MOSTLY = 0.9
 SECONDS_PER_UNIT = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
 
@@ -257,7 +259,9 @@ def _check_same_grid(path: Path, grid: Grid, other_path: Path, other: Grid) -> N
 def _mask(path: Path | None, reference: Path, grid: Grid, notes: Notes) -> np.ndarray:
     """Which voxels are in the mask, of the grid's shape."""
     if path is not None:
-        values, resampled = image_on_grid(path, grid)
+        values, covered = image_on_grid(path, grid)
+        resampled = covered is not None
+        _tell_coverage(path, covered, notes)
         kinds = np.unique(values[values != 0])
         if len(kinds) > 1 or not np.isfinite(kinds).all():
             raise DataError(
@@ -277,6 +281,12 @@ def _mask(path: Path | None, reference: Path, grid: Grid, notes: Notes) -> np.nd
         message = f"{n_left_out} voxels of the computed mask are zero throughout {reference.name}, or not numbers."
         notes.find("voxels-without-signal", message + " They are left out.")
     return inside
+
+
+def _tell_coverage(path: Path, covered: float | None, notes: Notes) -> None:
+    if covered is not None and covered < MOSTLY:
+        message = f"only {covered:.0%} of {path.name} lies where the data are; is it of the same space?"
+        notes.find("image-beyond-data", message)
 
 
 # Which voxels make a target
@@ -331,7 +341,9 @@ def _parcels(
 
 
 def _label_image(path: Path, grid: Grid, notes: Notes) -> np.ndarray:
-    values, resampled = image_on_grid(path, grid)
+    values, covered = image_on_grid(path, grid)
+    resampled = covered is not None
+    _tell_coverage(path, covered, notes)
     values = np.where(np.isfinite(values), values, 0)
     if (values != np.round(values)).any() or (values < 0).any():
         raise DataError(f"{path}: an atlas has whole numbers as labels, none of them negative; this has others.")

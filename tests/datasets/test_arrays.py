@@ -443,3 +443,24 @@ def test_a_real_subject_of_parcels_is_loaded(shared: Path) -> None:
     [recording] = data.recordings()
     assert recording.response().shape == (538, 400)
     assert check_recording(recording, recording.response(), data.stimuli["black_gentle"]) == []
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("mm", 1.0), ("m", 0.001)])
+def test_places_must_be_of_a_head_in_the_unit_that_is_named(tmp_path: Path, unit: str, scale: float) -> None:
+    np.save(tmp_path / "bold.npy", np.random.default_rng(0).normal(size=(40, 2)))
+    pd.DataFrame({"onset": [1.0, 2.0], "duration": 0.5, "text": ["a", "b"]}).to_csv(tmp_path / "w.csv", index=False)
+    places = pd.DataFrame({"name": ["A", "B"], "x": [-50.0, 40.0], "y": [10.0, 20.0], "z": 5.0})
+    places.assign(**{axis: places[axis] * scale for axis in "xyz"}).to_csv(tmp_path / "t.csv", index=False)
+    given = {"subject": "s", "path": "bold.npy", "tr_s": 2.0, "targets": "t.csv"}
+
+    def space_in(unit: str) -> dict[str, str]:
+        space = {"kind": "parcels", "unit": unit, "template": "MNI152NLin2009cAsym"}
+        [recording] = load(tmp_path, given, words="w.csv", space=space).recordings()
+        return dict(recording.space)
+
+    assert space_in(unit) == {"kind": "parcels", "unit": unit, "template": "MNI152NLin2009cAsym"}
+    with pytest.raises(DataError, match="is that the unit"):
+        space_in({"mm": "m", "m": "mm"}[unit])
+    places.drop(columns="z").to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataError, match="the columns x, y and z are needed"):
+        space_in(unit)

@@ -274,3 +274,30 @@ def test_features_are_stored_under_all_that_they_depend_on(fmri: InMemory, tmp_p
     assert entries == 3 + 3  # stimuli and subjects
     score_layers(fmri, ToyModel(n_layers=3, dimension=8, seed=5), store=store)
     assert len(list(tmp_path.glob("*/*/record.json"))) == 2 * entries
+
+
+def test_other_targets_are_never_given_the_scores_of_these(fmri: InMemory) -> None:
+    """Whatever a loader's digest forgets: the same parcels under each other's names."""
+    names = fmri.given[0].targets["name"].tolist()
+
+    def renamed(recording: Recording) -> Recording:
+        return dataclasses.replace(recording, targets=recording.targets.assign(name=names[::-1]))
+
+    swapped = dataclasses.replace(fmri, given=[renamed(recording) for recording in fmri.given])
+    keys = set()
+    for data in (fmri, swapped):
+        study = score_module.Study(data.given, data.stimuli_by_id, (), Hemodynamic(), RidgeEncoder(), Splits(), None)
+        keys.add(study.key_of_fit({"space": 1}, data.given))
+    assert len(keys) == 2
+
+
+def test_versions_of_one_story_are_held_out_together() -> None:
+    stories = {"a": "one", "b": "one", "c": None, "d": None}
+    stimuli = {name: Stimulus(name, speech(150, k), story=stories[name]) for k, name in enumerate(stories)}
+    features = {name: TOY.extract(stimulus) for name, stimulus in stimuli.items()}
+    truth = pd.DataFrame({"name": ["t"], "planted_layer": [1], "explained_variance": [0.5], "rate_variance": [0.1]})
+    data = simulate_fmri(stimuli, features, truth, ["s"])
+    assert score_layers(data, TOY, baseline=(), store=None).sizes["fold"] == 3
+    versions = dataclasses.replace(data, given=[r for r in data.given if r.stimulus in ("a", "b")])
+    with pytest.raises(DataError, match="a, b are versions of one story"):
+        score_layers(versions, TOY, baseline=(), store=None)

@@ -497,3 +497,11 @@ def test_settings_that_contradict_each_other_are_refused(options: dict, message:
 
     with pytest.raises(RecipeError, match=message):
         checked_settings(Loader, {"volumes": options}, "dataset")
+
+
+def test_a_mask_that_hardly_meets_the_data_is_told(tmp_path: Path) -> None:
+    image = write_nifti(tmp_path / "bold.nii.gz", planted_volumes((6, 6, 6)), np.diag([3.0, 3, 3, 1]))
+    mask = write_nifti(tmp_path / "mask.nii.gz", np.ones((20, 20, 20), np.uint8), np.diag([3.0, 3, 3, 1]))
+    findings = open_volumes(image, Volumes(mask=mask), "run").findings
+    [finding] = [finding for finding in findings if finding.code == "image-beyond-data"]
+    assert finding.message.startswith("only 3% of mask.nii.gz")

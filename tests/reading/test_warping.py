@@ -89,3 +89,19 @@ def test_rows_are_the_signal_at_the_events_own_times() -> None:
     expected = np.sin(2 * np.pi * freq_hz * times.to_recording(clock.times(3000)))
     np.testing.assert_allclose(rows, 1e-13 * np.outer(expected, np.arange(1, 41)), atol=1e-3 * 4e-12)
     assert rows.dtype == np.float32
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_few_events_that_agree_by_chance_are_no_recording_of_the_stimulus(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    recorded = np.full(len(WORDS), np.nan)
+    some = np.sort(random.choice(len(WORDS), len(WORDS) // 4, replace=False))
+    recorded[some] = 10.0 + WORDS[some]
+    with pytest.raises(DataError, match=f"of {len(WORDS)} events of the stimulus {len(some)} are in the recording"):
+        map_times(WORDS, recorded, "run")
+
+
+def test_events_that_agree_with_their_neighbours_but_not_over_the_whole_are_refused() -> None:
+    recorded = 10.0 + WORDS + 4.0 * (np.arange(len(WORDS)) // 10)
+    with pytest.raises(DataError, match="a second of the stimulus lasts"):
+        map_times(WORDS, recorded, "run")
