@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from brainalign.manifests import list_manifests
+
 ROOT = Path(__file__).parents[1]
 WHERE = "from brainalign.manifests import manifest_folder; print(manifest_folder())"
 
@@ -33,7 +35,7 @@ def test_a_checkout_finds_its_manifests(tmp_path: Path) -> None:
 def test_the_installed_package_finds_its_manifests(tmp_path: Path) -> None:
     """`make test` installs it as editable."""
     folder = Path(python("-c", WHERE, cwd=tmp_path))
-    assert sorted(path.stem for path in folder.glob("*.yaml")) == ["alice", "arrays", "simulated"]
+    assert sorted(path.stem for path in folder.glob("*.yaml")) == list_manifests()
     assert python("-m", "brainalign_cli.main", "--version", cwd=tmp_path).endswith("0.1.0")
 
 

@@ -13,7 +13,7 @@ from miniatures import LAYERS, check_planted_layers, planted_signal, serve_minia
 from recordings import write_brainvision
 
 from brainalign.datasets import load_dataset
-from brainalign.errors import ChecksumError, DataError, RecipeError, UnreachableError
+from brainalign.errors import DataError, RecipeError, UnreachableError
 from brainalign.manifests import read_manifest
 from brainalign.types import Stimulus
 
@@ -243,7 +243,7 @@ def test_a_placeholder_in_the_users_copy_is_named(served: Path, tmp_path: Path) 
     path = _path_of(tmp_path / "own", "001", "eeg.eeg")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"/annex/objects/SHA256E-s90898200--e101.eeg\n")
-    with pytest.raises(ChecksumError, match=r"eeg\.eeg"):
+    with pytest.raises(DataError, match=r"eeg\.eeg: not downloaded"):
         load_dataset("brennan2019", root=tmp_path / "own", subjects=["001"]).recordings()
 
 

@@ -173,14 +173,18 @@ def test_a_file_of_a_run_that_is_missing_is_named(
         load_dataset("old_man", subjects=["001"]).recordings()
 
 
-@pytest.mark.parametrize("content", [b"/annex/objects/SHA256E-s180689--52c8.TextGrid\n", b"File type"])
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [(b"/annex/objects/SHA256E-s180689--52c8.TextGrid\n", DataError), (b"File type", ChecksumError)],
+    ids=["placeholder", "damaged"],
+)
 def test_a_placeholder_or_a_damaged_file_in_the_users_copy_is_named(
-    served: Path, tmp_path: Path, content: bytes
+    served: Path, tmp_path: Path, content: bytes, error: type[Exception]
 ) -> None:
     root = tmp_path / "own"
     (root / "stimuli").mkdir(parents=True)
     (root / "stimuli" / "audio01.TextGrid").write_bytes(content)
-    with pytest.raises(ChecksumError, match=r"audio01\.TextGrid"):
+    with pytest.raises(error, match=r"audio01\.TextGrid"):
         _ = load_dataset("old_man", root=root).stimuli["audio01"]
 
 

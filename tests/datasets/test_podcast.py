@@ -172,8 +172,8 @@ def broken_copy(archive: Path, folder: Path, path: str, content: bytes) -> Path:
         (
             "derivatives/ecogprep/sub-01/ieeg/sub-01_task-podcast_desc-highgamma_ieeg.fif",
             b"/annex/objects/SHA256E-s364997794--c68a.fif\n",
-            ChecksumError,
-            "highgamma",
+            DataError,
+            "highgamma.*not downloaded",
         ),
     ],
     ids=["damaged", "a placeholder"],
