@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
 import signal
 import subprocess
 import threading
@@ -101,15 +100,15 @@ def test_a_failure_names_its_file_and_keeps_the_others(server: FaultyServer, tmp
 def test_a_file_that_was_verified_is_not_read_again_unless_that_is_asked_for(
     server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As where a disk loses bits: nothing that the file system tells has changed.
+    monkeypatch.setattr("brainalign.archives.verified._state", lambda path: {"size": path.stat().st_size})
     files = [file_on(server, "a")]
     options = {"dataset": "set", "patience": HASTE, "progress": False}
     n_read = count_openings(monkeypatch, tmp_path / "a")
     fetch_all(files, tmp_path, **options)
     fetch_all(files, tmp_path, **options)
     assert n_read() == 0
-    status = (tmp_path / "a").stat()
     (tmp_path / "a").write_bytes(CONTENT[:-1] + b"x")
-    os.utime(tmp_path / "a", ns=(status.st_atime_ns, status.st_mtime_ns))
     assert fetch_all(files, tmp_path, **options) == []
     with pytest.warns(DataWarning, match="a is damaged"):
         assert len(fetch_all(files, tmp_path, anew=True, **options)) == 1
