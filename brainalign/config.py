@@ -28,6 +28,7 @@ __all__ = [
     "ALIGNMENT_OF",
     "Recipe",
     "alignment_of",
+    "apply_change",
     "build",
     "check_alignment",
     "list_recipes",
@@ -143,7 +144,7 @@ def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
     try:
         content, lines = read_yaml(text)
         for change in changes:
-            _apply(content, change)
+            apply_change(content, change)
         return parse_recipe(content, folder=path.parent)
     except SettingError as error:
         line = _line_of(error.key, lines)
@@ -428,8 +429,16 @@ def _about(key: str) -> Iterator[None]:
         raise SettingError(key, str(error)) from error
 
 
-def _apply(content: Any, change: str) -> None:
-    """Put one ``key=value`` into the nested recipe."""
+def apply_change(content: Any, change: str) -> None:
+    """Put one ``key=value`` into nested settings, the key dotted, the value YAML.
+
+    Examples
+    --------
+    >>> settings = {}
+    >>> apply_change(settings, "signals.rate_hz=50")
+    >>> settings
+    {'signals': {'rate_hz': 50}}
+    """
     key, sign, text = change.partition("=")
     if not sign or not key:
         raise RecipeError(f"--set {change!r}: write key=value, the key dotted as in encoder.selection=r.")

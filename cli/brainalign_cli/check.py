@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from brainalign_cli.settings import settings_of
+
 if TYPE_CHECKING:
     from brainalign.pipeline.inspection import Inspection
     from brainalign.types import Dataset
@@ -63,7 +65,7 @@ def _dataset(dataset: str, subjects: Sequence[str] | None, root: str | None, cha
 
     folder = None if root is None else Path(root).absolute()
     if dataset in list_datasets():
-        return load_dataset(dataset, root=folder, subjects=subjects, options=_settings(changes))
+        return load_dataset(dataset, root=folder, subjects=subjects, options=settings_of(changes))
     from brainalign.config import list_recipes, load_recipe
     from brainalign.errors import RecipeError, nearest
 
@@ -73,26 +75,6 @@ def _dataset(dataset: str, subjects: Sequence[str] | None, root: str | None, cha
     recipe = load_recipe(dataset, [f"dataset.{change}" for change in changes])
     chosen = subjects or (None if recipe.subjects == "all" else recipe.subjects)
     return load_dataset(recipe.dataset, root=folder, subjects=chosen, options=recipe.dataset_options)
-
-
-def _settings(changes: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` each, the key dotted where settings are nested, the value YAML."""
-    from brainalign.errors import RecipeError
-    from brainalign.safe_yaml import read_yaml
-
-    settings: dict[str, Any] = {}
-    for change in changes:
-        key, sign, text = change.partition("=")
-        if not sign or not key:
-            raise RecipeError(f"--set {change!r}: write key=value, as in radius_mm=10.")
-        *path, last = key.split(".")
-        place = settings
-        for part in path:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise RecipeError(f"--set {change!r}: {part} is a value and has no '{last}'.")
-        place[last] = read_yaml(text)[0]
-    return settings
 
 
 def _print(found: Inspection, record: dict[str, Any]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from brainalign_cli.cache import human
+from brainalign_cli.settings import settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,7 @@ def fetch(
     _tell_instructions(dataset, root)
     if anew:
         _list_anew(dataset)
-    data = load_dataset(dataset, root=root, options=_settings(settings))
+    data = load_dataset(dataset, root=root, options=settings_of(settings))
     chosen = {"subjects": subjects, "stimuli": stimuli, "sessions": sessions, "kinds": kinds}
     if not isinstance(data, ArchiveDataset):
         _fetch_all_of(data, chosen, dry_run)
@@ -191,20 +192,6 @@ def _list_anew(dataset: str) -> None:
     listing = read_manifest(dataset).listing
     if listing is not None:
         listed_files(dataset, listing, anew=True)
-
-
-def _settings(changes: Sequence[str]) -> dict[str, Any]:
-    """The loader's settings, from ``key=value``."""
-    from brainalign.errors import RecipeError
-    from brainalign.safe_yaml import read_yaml
-
-    settings = {}
-    for change in changes:
-        key, sign, text = change.partition("=")
-        if not sign or not key:
-            raise RecipeError(f"--set {change!r}: write key=value, as in radius_mm=10.")
-        settings[key], _ = read_yaml(text)
-    return settings
 
 
 def _fetch_all_of(data: Dataset, chosen: Mapping[str, tuple[str, ...] | None], dry_run: bool) -> None:
