@@ -12,6 +12,7 @@ from .partition import split_r as split_r
 from .partition import split_r2 as split_r2
 from .responses import Responses as Responses
 from .ridge import RidgeEncoder as RidgeEncoder
+from .samples import Samples as Samples
 from .splits import ContiguousBlocks as ContiguousBlocks
 from .splits import LeaveOneRunOut as LeaveOneRunOut
 from .splits import Splits as Splits

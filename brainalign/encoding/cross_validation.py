@@ -44,7 +44,9 @@ class FoldScores:
     ----------
     r, r2 : arrays (fold, target)
     alpha : array (fold, target)
-        The penalty chosen; NaN, like the next, for encoders other than ours.
+        The penalty chosen; NaN, like the next two, for encoders other than ours.
+    beta : array (fold, target)
+        The penalty chosen for the baseline beside the features; NaN where there is none.
     at_edge : array (fold, target)
         1 where a wider grid would have given another penalty.
     matches : mapping of metric to array (fold,)
@@ -56,6 +58,7 @@ class FoldScores:
     r: Floats
     r2: Floats
     alpha: Floats
+    beta: Floats
     at_edge: Floats
     matches: Mapping[str, Floats]
     r2_band: Floats | None = None
@@ -251,12 +254,14 @@ class _Collected:
         for name in self.metrics:
             if name != "two_vs_two" and not re.fullmatch(r"top_[1-9]\d*", name):
                 raise ValueError(f"There is no metric {name!r}: pearson, r2, two_vs_two, top_1, top_5 ...")
-        self.r, self.r2, self.alpha, self.at_edge = np.full((4, n_folds, responses.n_targets), np.nan)
+        self.r, self.r2, self.alpha, self.beta, self.at_edge = np.full((5, n_folds, responses.n_targets), np.nan)
         self.matches: list[Matches | None] = [None] * n_folds
         self.r2_band: Floats | None = None
 
-    def add_choice(self, block: slice, choice: Choice, alphas: Floats) -> None:
+    def add_choice(self, block: slice, choice: Choice, alphas: Floats, betas: Floats | None) -> None:
         self.alpha[:, block] = alphas[choice.alpha]
+        if betas is not None:
+            self.beta[:, block] = betas[choice.beta]
         self.at_edge[:, block] = choice.at_edge
 
     def add(self, fold: int, block: slice, predicted: Floats, observed: Floats, reference: Floats) -> None:
@@ -273,10 +278,11 @@ class _Collected:
         self.r2_band[fold, :, block] = split_r2(bands, observed, reference)
 
     def scores(self) -> FoldScores:
-        r, r2_, alpha, at_edge = (np.where(self.usable, v, np.nan) for v in (self.r, self.r2, self.alpha, self.at_edge))
+        of_targets = (self.r, self.r2, self.alpha, self.beta, self.at_edge)
+        r, r2_, alpha, beta, at_edge = (np.where(self.usable, values, np.nan) for values in of_targets)
         matched = {name: np.array([_match(matches, name) for matches in self.matches]) for name in self.metrics}
         bands = None if self.r2_band is None else np.where(self.usable, self.r2_band, np.nan)
-        return FoldScores(r, r2_, alpha, at_edge, matched, bands)
+        return FoldScores(r, r2_, alpha, beta, at_edge, matched, bands)
 
 
 def _match(matches: Matches | None, metric: str) -> float:
@@ -293,12 +299,12 @@ def _collect(
     baseline: Floats | None,
     results: Sequence[_Collected],
 ) -> None:
-    alphas = encoder.grid().alphas
+    grid = encoder.grid(baseline)
     for part in encoder.held_out(design, responses, folds, baseline):
         block = slice(part.targets.start, part.targets.start + part.targets.n)
-        for result, choice in zip(results, (part.alone, part.joint), strict=False):
+        for result, choice, betas in zip(results, (part.alone, part.joint), (None, grid.betas), strict=False):
             if choice is not None:
-                result.add_choice(block, choice, alphas)
+                result.add_choice(block, choice, grid.alphas, betas)
         for found in part.predictions:
             if found.bands is not None:
                 results[0].add_bands(found.fold, found.block, found.bands, found.observed, found.reference)

@@ -8,7 +8,7 @@ within one block of targets by block, so that memory holds one factorisation and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -64,13 +64,13 @@ class Targets:
 
 @dataclass(frozen=True)
 class InnerScores:
-    """Mean inner score of each penalty: `alone` (fold, a, v) and, with a baseline, `joint` (fold, a * b, v).
+    """Mean inner score of each penalty: `alone` (fold, a, v) and with each baseline, arrays (fold, a * b, v).
 
     A fold in which a target does not vary says nothing of it and is left out of its mean; NaN if all are.
     """
 
     alone: Floats
-    joint: Floats | None
+    joints: Sequence[Floats]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def inner_scores(
     sums: Sequence[TargetSums | None],
     grid: Grid,
     backend: Backend,
-    baseline: Floats | None = None,
+    baselines: Sequence[Floats] = (),
 ) -> InnerScores:
     """Score each penalty on the inner folds of each outer fold.
 
@@ -144,16 +144,17 @@ def inner_scores(
         What ``pieces.sums`` gave for each block of the targets.
     grid : Grid
     backend : Backend
-    baseline : array (n, q), optional
+    baselines : sequence of arrays (n, q)
+        Each beside the features by itself.
     """
-    n_alphas, n_pairs = len(grid.alphas), len(grid.alphas) * len(grid.betas)
-    alone = _Means(len(folds), n_alphas, targets.n)
-    joint = None if baseline is None else _Means(len(folds), n_pairs, targets.n)
+    n_pairs = len(grid.alphas) * len(grid.betas)
+    alone = _Means(len(folds), len(grid.alphas), targets.n)
+    joint = _Means(len(folds), len(baselines) * n_pairs, targets.n)
 
     def score(shared: _TrainingSet) -> list[tuple[int, slice, Scored]]:
         rotation = pieces.rotate(shared.train)
         scorers = [
-            (fold, _scorer(pieces, rotation, rows, grid, backend, targets.dtype, baseline))
+            (fold, _scorer(pieces, rotation, rows, grid, backend, targets.dtype, baselines))
             for fold, rows in shared.tests
         ]
         dtype = max(scorer.dtype for _, scorer in scorers)  # "float64" if any needs it
@@ -168,9 +169,10 @@ def inner_scores(
     for found in backend.map(score, _training_sets(folds)):
         for fold, here, scored in found:
             alone.add(fold, here, scored.alone, scored.defined)
-            if joint is not None and scored.joint is not None:
+            if scored.joint is not None:
                 joint.add(fold, here, scored.joint, scored.defined)
-    return InnerScores(alone.mean(), None if joint is None else joint.mean())
+    of_each = (slice(first, first + n_pairs) for first in range(0, len(baselines) * n_pairs, n_pairs))
+    return InnerScores(alone.mean(), [joint.mean(pairs) for pairs in of_each])
 
 
 def _scorer(
@@ -180,14 +182,31 @@ def _scorer(
     grid: Grid,
     backend: Backend,
     dtype: str,
-    baseline: Floats | None,
-) -> HeldOut | LeaveOneOut:
+    baselines: Sequence[Floats],
+) -> HeldOut | _OneByOne:
     """What scores the held-out rows of a training set or, without any, each of its samples left out in turn."""
-    columns = training_baseline(pieces, rotation, baseline, rows, backend)
+    columns = [training_baseline(pieces, rotation, baseline, rows, backend) for baseline in baselines]
     if rows is None:
-        return LeaveOneOut(rotation.train, rotation.s, pieces.left(rotation), grid, backend, dtype, columns)
+        u, of_each = pieces.left(rotation), columns or [None]
+        return _OneByOne([LeaveOneOut(rotation.train, rotation.s, u, grid, backend, dtype, one) for one in of_each])
     projected = pieces.project(rotation, rows)
-    return HeldOut(rotation.train, rows, rotation.s, projected, grid, backend, dtype, columns)
+    return HeldOut(rotation.train, rows, rotation.s, projected, grid, backend, dtype, *columns)
+
+
+@dataclass(frozen=True)
+class _OneByOne:
+    """Each training sample left out in turn, beside each baseline."""
+
+    beside: Sequence[LeaveOneOut]
+
+    @property
+    def dtype(self) -> str:
+        return self.beside[0].dtype
+
+    def score(self, responses: np.ndarray, mean: np.ndarray, z: Any) -> Scored:
+        found = [one.score(responses, mean, z) for one in self.beside]
+        joint = [scored.joint for scored in found if scored.joint is not None]
+        return Scored(found[0].alone, np.concatenate(joint) if joint else None, found[0].defined)
 
 
 @dataclass(frozen=True)
@@ -211,11 +230,9 @@ def _training_sets(folds: Sequence[NestedFold]) -> list[_TrainingSet]:
 
 
 def training_baseline(
-    pieces: Pieces, rotation: Rotation, baseline: Floats | None, rows: Indices | None, backend: Backend
-) -> Baseline | None:
+    pieces: Pieces, rotation: Rotation, baseline: Floats, rows: Indices | None, backend: Backend
+) -> Baseline:
     """The baseline's columns (n, q), standardised on the training samples, and the held-out rows (the same if None)."""
-    if baseline is None:
-        return None
     mean, weight = standard_columns(baseline[rotation.train])
     standard = (baseline - mean) * weight
     train = backend.array(standard[rotation.train])
@@ -253,21 +270,22 @@ def predictions(
     sums: Sequence[TargetSums | None],
     grid: Grid,
     backend: Backend,
-    choices: tuple[Choice, Choice | None],
-    baseline: Floats | None = None,
-) -> Iterator[Prediction]:
+    alone: Choice,
+    joints: Sequence[Choice] = (),
+    baselines: Sequence[Floats] = (),
+) -> Iterator[list[Prediction]]:
     """Predict each outer fold with the penalties chosen; parameters as for `inner_scores`.
 
-    `choices` are those of the features alone and with the baseline.
+    `alone` is chosen for the features alone, `joints` with each baseline. For each fold and block of targets comes a
+    list: one prediction for each baseline, which share the array of the features alone, or one without any.
     """
-    alone, joint = choices
 
-    def prepare(fold: NestedFold) -> tuple[Rotation, Any, Baseline | None]:
+    def prepare(fold: NestedFold) -> tuple[Rotation, Any, list[Baseline]]:
         rotation = pieces.rotate(fold.train)
-        columns = training_baseline(pieces, rotation, baseline, fold.test, backend)
+        columns = [training_baseline(pieces, rotation, baseline, fold.test, backend) for baseline in baselines]
         return rotation, pieces.project(rotation, fold.test), columns
 
-    def predict(number: int, prepared: tuple[Rotation, Any, Baseline | None], of_block: int) -> Prediction:
+    def predict(number: int, prepared: tuple[Rotation, Any, list[Baseline]], of_block: int) -> list[Prediction]:
         fold, block, (rotation, projected, columns) = folds[number], targets.blocks[of_block], prepared
         y, here = targets.read(block), targets.here(block)
         z, mean = pieces.reduce(rotation, y, sums[of_block]), y[fold.train].mean(axis=0)
@@ -276,14 +294,16 @@ def predictions(
         flat = is_constant(y[fold.train])
         # In float64, as the prediction at a large penalty is smaller than float32's rounding of the mean.
         predicted = backend.to_numpy(_narrow(backend, projected, z) @ w).astype(np.float64) + mean
-        both = None
-        if joint is not None and columns is not None:
+        by_itself = Prediction(number, block, np.where(flat, mean, predicted), None, y[fold.test], mean)
+        if not columns:
+            return [by_itself]
+        found, train = [], backend.array(y[fold.train] - mean)
+        for joint, beside in zip(joints, columns, strict=True):
             pair = joint.alpha[number, here], joint.beta[number, here]
-            train = backend.array(y[fold.train] - mean)
-            w, b = joint_weights(rotation.s, z, train, columns, grid, *pair, backend)
-            both = backend.to_numpy(projected @ w + columns.held_out @ b) + mean
-            both = np.where(flat, mean, both)
-        return Prediction(number, block, np.where(flat, mean, predicted), both, y[fold.test], mean)
+            w, b = joint_weights(rotation.s, z, train, beside, grid, *pair, backend)
+            both = backend.to_numpy(projected @ w + beside.held_out @ b) + mean
+            found.append(replace(by_itself, joint=np.where(flat, mean, both)))
+        return found
 
     # As many factorisations as threads, then the blocks of targets of each.
     for first in range(0, len(folds), backend.threads):

@@ -86,7 +86,7 @@ class Scored:
     ----------
     alone : array (a, v)
     joint : array (a * b, v), optional
-        With the baseline, the features' penalty outermost.
+        With the baseline, the features' penalty outermost; with several one after the other, (baseline * a * b, v).
     defined : array (v,) of bool
         Whether the target varies among the held-out samples; where not, a score means nothing.
     """
@@ -112,7 +112,8 @@ class HeldOut:
     backend : Backend
     dtype : {"float32", "float64"}
         Of products with responses.
-    baseline : Baseline, optional
+    *baselines : Baseline or None
+        Each is fitted beside the features by itself; None is left out.
 
     Attributes
     ----------
@@ -129,10 +130,11 @@ class HeldOut:
         grid: Grid,
         backend: Backend,
         dtype: str,
-        baseline: Baseline | None = None,
+        *baselines: Baseline | None,
     ) -> None:
         xp = backend.xp
-        self.train, self.rows, self.grid, self.backend, self.baseline = train, rows, grid, backend, baseline
+        self.train, self.rows, self.grid, self.backend = train, rows, grid, backend
+        self.baselines = [baseline for baseline in baselines if baseline is not None]
         self.s = s
         self.inverse = 1.0 / (s * s + backend.array(grid.alphas)[:, None])  # (a, k)
         self.projected = projected - xp.mean(projected, axis=0) if grid.selection == "r" else projected
@@ -180,12 +182,16 @@ class HeldOut:
         y = self.backend.array(centred, self.dtype)
         square, product = self._sums(z, y)
         alone = score_of(self.backend.to_numpy(square), self.backend.to_numpy(product), power, self.grid.selection)
-        if self.baseline is None:
+        if not self.baselines:
             return Scored(alone, None, defined)
         train = self.backend.array(responses[self.train] - mean)
-        square, product = self._joint_sums(square, product, z, train, y)
-        joint = score_of(self.backend.to_numpy(square), self.backend.to_numpy(product), power, self.grid.selection)
-        return Scored(alone, joint.reshape(-1, joint.shape[-1]), defined)
+        z, y = (self.backend.xp.astype(values, self.backend.xp.float64) for values in (z, y))
+        joint = []
+        for baseline in self.baselines:
+            sums = self._joint_sums(square, product, z, train, y, baseline)
+            score = score_of(*(self.backend.to_numpy(values) for values in sums), power, self.grid.selection)
+            joint.append(score.reshape(-1, score.shape[-1]))
+        return Scored(alone, np.concatenate(joint), defined)
 
     def _moved(self) -> Any:
         """By how much the components from each on can move predictions, shape (a, k), in standard deviations.
@@ -226,18 +232,18 @@ class HeldOut:
             squares.append(xp.astype(self.backend.dots(predicted, predicted), xp.float64))
         return xp.stack(squares)
 
-    def _joint_sums(self, square: Any, product: Any, z: Any, train: Any, y: Any) -> tuple[Any, Any]:
+    def _joint_sums(
+        self, square: Any, product: Any, z: Any, train: Any, y: Any, baseline: Baseline
+    ) -> tuple[Any, Any]:
         """The two sums of the joint predictions, arrays (a, b, v), from those of the features alone."""
-        assert self.baseline is not None
         xp = self.backend.xp
-        held_out = self.baseline.held_out
+        held_out = baseline.held_out
         if self.grid.selection == "r":
             held_out = held_out - xp.mean(held_out, axis=0)
-        z, y = xp.astype(z, xp.float64), xp.astype(y, xp.float64)
-        b = baseline_weights(self.backend, self.s, self.inverse, z, train, self.baseline, self.grid.betas)
+        b = baseline_weights(self.backend, self.s, self.inverse, z, train, baseline, self.grid.betas)
         # The joint prediction is T w + E b: w of the features alone, E what they leave of the held-out baseline.
         shrink = self.inverse * self.s
-        left = held_out - self.projected @ (shrink[:, :, None] * self.baseline.reduced)  # (a, m, q)
+        left = held_out - self.projected @ (shrink[:, :, None] * baseline.reduced)  # (a, m, q)
         left_t = xp.permute_dims(left, (0, 2, 1))
         mixed = ((left_t @ self.projected) * shrink[:, None, :]) @ z  # (a, q, v)
         own = (left_t @ left)[:, None] @ b + 2.0 * mixed[:, None]

@@ -177,8 +177,8 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         pieces = self.pieces(how.route, design, [fold], backend)
         with backend.on_its_own_threads():
             sums = target_sums(pieces, targets, backend)
-            scores = inner_scores(pieces, [fold], targets, sums, grid, backend, baseline)
-        self.inner_scores_ = (scores.alone if scores.joint is None else scores.joint)[0]
+            scores = inner_scores(pieces, [fold], targets, sums, grid, backend, [] if baseline is None else [baseline])
+        self.inner_scores_ = (scores.joints[0] if scores.joints else scores.alone)[0]
         choice = choose(self.inner_scores_[None], 1 if baseline is None else len(grid.betas))
         self.alpha_ = grid.alphas[choice.alpha[0]]
         self.baseline_alpha_ = np.full(responses.n_targets, np.nan) if baseline is None else grid.betas[choice.beta[0]]
@@ -239,15 +239,14 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
                 return
             # What is left of a sample's own response is rounding then: other routes do not subtract it from one.
             how, backend = self.explain(design, responses, folds, baseline, ("primal", "dual"))
-        pieces = self.pieces(how.route, design, folds, backend)
+        pieces, baselines = self.pieces(how.route, design, folds, backend), [] if baseline is None else [baseline]
         with backend.on_its_own_threads():
             for targets in how.parts(responses):
                 sums = target_sums(pieces, targets, backend)
-                scores = inner_scores(pieces, folds, targets, sums, grid, backend, baseline)
-                joint = None if scores.joint is None else choose(scores.joint, len(grid.betas))
-                choices = choose(scores.alone), joint
-                predicted = predictions(pieces, folds, targets, sums, grid, backend, choices, baseline)
-                yield HeldOutPart(targets, *choices, predicted)
+                scores = inner_scores(pieces, folds, targets, sums, grid, backend, baselines)
+                alone, joints = choose(scores.alone), [choose(joint, len(grid.betas)) for joint in scores.joints]
+                predicted = predictions(pieces, folds, targets, sums, grid, backend, alone, joints, baselines)
+                yield HeldOutPart(targets, alone, joints[0] if joints else None, (one for (one,) in predicted))
 
     def explain(
         self,
@@ -354,7 +353,7 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         rotation = pieces.rotate(every)
         n_baseline = 0 if baseline is None else baseline.shape[1]
         coef, baseline_coef = [], [np.empty((n_baseline, 0))]
-        columns = training_baseline(pieces, rotation, baseline, None, backend)
+        columns = None if baseline is None else training_baseline(pieces, rotation, baseline, None, backend)
         for block, shared in zip(targets.blocks, sums, strict=True):
             y = targets.read(block)
             z, scale = pieces.reduce(rotation, y, shared), targets.responses.scale[block]

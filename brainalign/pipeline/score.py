@@ -17,9 +17,11 @@ from brainalign.encoding import RidgeEncoder, Splits
 from brainalign.errors import DataError, DataWarning, FitWarning, RecipeError
 from brainalign.features import own_space
 from brainalign.files import digest_of
+from brainalign.pipeline.aligned import Subject
 from brainalign.pipeline.assemble import assemble
+from brainalign.pipeline.baselines import baseline_names, check_baseline
 from brainalign.pipeline.extraction import Progress, extract_features, silent, stimulus_digest
-from brainalign.pipeline.fit import Unit, UnitScores, baseline_names, check_baseline, fit_units, shareable
+from brainalign.pipeline.fit import Unit, UnitScores, fit_units, shareable
 from brainalign.registry import ALIGNMENTS, find
 from brainalign.store import Store
 from brainalign.types import Aligner, Dataset, Extractor, Finding, Recording, Scores, Stimulus
@@ -27,7 +29,7 @@ from brainalign.types import Aligner, Dataset, Extractor, Finding, Recording, Sc
 __all__ = ["score_layers"]
 
 # Raised when the same settings and data would give other numbers than before.
-CODE_VERSION = 7
+CODE_VERSION = 8
 
 
 # A stage of brainalign.features, or a function of one's own that gives an array of shape (word, dimension) or the like.
@@ -179,6 +181,10 @@ class Study:
             subjects.setdefault(recording.subject, []).append(recording)
         return subjects
 
+    def subject(self, recordings: Sequence[Recording]) -> Subject:
+        """What the samples of one subject are made of."""
+        return Subject(recordings, self.stimuli, self.baseline, self.aligner, self.splits)
+
     def _stories(self, recordings: Sequence[Recording]) -> dict[str, str]:
         stories = {r.stimulus: self.stimuli[r.stimulus].story for r in recordings}
         return {stimulus: story for stimulus, story in stories.items() if story}
@@ -233,18 +239,7 @@ def _score_space(
         first = next(iter(features.values()))
         found = [finding for of_stimulus in features.values() for finding in of_stimulus.metadata["findings"]]
         layers, metadata = first.layers, {**first.metadata, "findings": found}
-        units = [
-            Unit(
-                subjects[subject],
-                study.stimuli,
-                features,
-                study.baseline,
-                study.aligner,
-                study.encoder,
-                study.splits,
-            )
-            for subject in missing
-        ]
+        units = [Unit(study.subject(subjects[subject]), features, study.encoder) for subject in missing]
         for number, scores in _fit_all(units, n_jobs):
             facts = {**scores.facts, "what": "fit", "name": space.name, "layers": list(layers), "metadata": metadata}
             if study.store:

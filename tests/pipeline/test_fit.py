@@ -15,6 +15,7 @@ from brainalign.encoding import BandedRidgeEncoder, RidgeEncoder, Splits
 from brainalign.errors import DataError
 from brainalign.features import ToyModel
 from brainalign.pipeline import fit as fit_module
+from brainalign.pipeline.aligned import Subject
 from brainalign.pipeline.fit import Unit, fit_units, shareable
 from brainalign.simulate import words_from_text
 from brainalign.types import Aligner, Clock, Recording, Stimulus
@@ -52,7 +53,12 @@ def recording(
 def unit(subject: str, modality: str = "fmri", **settings: float) -> Unit:
     recordings = [recording(subject, name, modality, **settings) for name in STIMULI]  # type: ignore[arg-type]
     baseline = ("word_length",) if modality == "meg" else ("word_rate",)
-    return Unit(recordings, STIMULI, FEATURES, baseline, ALIGNERS[modality], RidgeEncoder(alphas=(1, 100)), Splits())
+    subject = Subject(recordings, STIMULI, baseline, ALIGNERS[modality], Splits())
+    return Unit(subject, FEATURES, RidgeEncoder(alphas=(1, 100)))
+
+
+def with_recordings(unit: Unit, recordings: Sequence[Recording]) -> Unit:
+    return dataclasses.replace(unit, subject=dataclasses.replace(unit.subject, recordings=recordings))
 
 
 @pytest.fixture
@@ -100,9 +106,9 @@ def test_stimuli_heard_at_other_moments_of_the_scan_are_problems_of_their_own(fi
 
 def test_what_differs_only_once_aligned_is_seen_then(fits: list[int]) -> None:
     long, short = unit("a"), unit("b")
-    last = short.recordings[-1]
+    last = short.subject.recordings[-1]
     cut = dataclasses.replace(last, read=partial(np.asarray, last.read()[:-20]))
-    short = dataclasses.replace(short, recordings=[*short.recordings[:-1], cut])
+    short = with_recordings(short, [*short.subject.recordings[:-1], cut])
     assert shareable([long, short]) == [[0, 1]]
     first, second = fit_units([long, short])
     assert len(fits) == 2 * PROBLEMS
@@ -113,9 +119,9 @@ def test_what_differs_only_once_aligned_is_seen_then(fits: list[int]) -> None:
 def test_confounds_of_one_s_own_make_a_design_of_one_s_own() -> None:
     units = [unit("a"), unit("b")]
     moving = dataclasses.replace(
-        units[0].recordings[0], read_confounds=lambda: pd.DataFrame({"motion": np.arange(10.0)})
+        units[0].subject.recordings[0], read_confounds=lambda: pd.DataFrame({"motion": np.arange(10.0)})
     )
-    units[0] = dataclasses.replace(units[0], recordings=[moving, *units[0].recordings[1:]])
+    units[0] = with_recordings(units[0], [moving, *units[0].subject.recordings[1:]])
     assert shareable(units) == [[0], [1]]
 
 
@@ -123,9 +129,9 @@ def test_a_subject_without_usable_data_stands_aside(fits: list[int]) -> None:
     empty = unit("b")
     blank = [
         dataclasses.replace(one, read=partial(np.full, one.read().shape, np.nan, np.float32))
-        for one in empty.recordings
+        for one in empty.subject.recordings
     ]
-    first, second, third = fit_units([unit("a"), dataclasses.replace(empty, recordings=blank), unit("c")])
+    first, second, third = fit_units([unit("a"), with_recordings(empty, blank), unit("c")])
     assert second.arrays == {}
     assert second.facts["n_samples"] == 0
     assert fits == [6] * PROBLEMS

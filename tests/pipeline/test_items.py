@@ -18,7 +18,7 @@ from brainalign.datasets import check_recording, load_dataset
 from brainalign.errors import DataError, DataWarning, RecipeError
 from brainalign.features import ToyModel
 from brainalign.pipeline import score_layers
-from brainalign.pipeline.fit import baseline_names
+from brainalign.pipeline.baselines import baseline_names
 from brainalign.simulate import InMemory
 from brainalign.store import Store
 from brainalign.types import Clock, Finding, Floats, Recording, Stimulus

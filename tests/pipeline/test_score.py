@@ -100,7 +100,7 @@ def test_only_what_is_missing_is_computed(fmri: InMemory, monkeypatch: pytest.Mo
     fit = score_module.fit_units
 
     def counted(units: Sequence[Unit]) -> list[UnitScores]:
-        fitted.extend(unit.recordings[0].subject for unit in units)
+        fitted.extend(unit.subject.recordings[0].subject for unit in units)
         return fit(units)
 
     monkeypatch.setattr(score_module, "fit_units", counted)
