@@ -368,7 +368,7 @@ def _check_leak(folds: Sequence[NestedFold], groups: Any, responses: Responses, 
     )
     if not allow_leaky:
         raise DataError(
-            f"The folds are not contiguous: {size}. What is then scored is memory. Take LeaveOneRunOut() or "
+            f"E101: The folds are not contiguous: {size}. What is then scored is memory. Take LeaveOneRunOut() or "
             "ContiguousBlocks(n_splits, gap), or say allow_leaky=True."
         )
     warnings.warn(f"Leaky folds: {size}. Scores are too high.", FitWarning, stacklevel=3)

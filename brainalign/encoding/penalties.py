@@ -24,6 +24,7 @@ bands (Nunez-Elizalde et al., 2019), exactly; as alpha grows the baseline alone 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,7 +35,7 @@ from brainalign.encoding.backends import Backend
 from brainalign.encoding.metrics import is_constant
 from brainalign.types import Floats
 
-__all__ = ["Baseline", "Grid", "HeldOut", "Scored", "baseline_weights", "joint_system", "score_of"]
+__all__ = ["Baseline", "Grid", "HeldOut", "Scored", "joint_system", "score_of"]
 
 Indices = NDArray[np.intp]
 Selection = Literal["r2", "r"]
@@ -185,13 +186,9 @@ class HeldOut:
         if not self.baselines:
             return Scored(alone, None, defined)
         train = self.backend.array(responses[self.train] - mean)
-        z, y = (self.backend.xp.astype(values, self.backend.xp.float64) for values in (z, y))
-        joint = []
-        for baseline in self.baselines:
-            sums = self._joint_sums(square, product, z, train, y, baseline)
-            score = score_of(*(self.backend.to_numpy(values) for values in sums), power, self.grid.selection)
-            joint.append(score.reshape(-1, score.shape[-1]))
-        return Scored(alone, np.concatenate(joint), defined)
+        sums = (self.backend.to_numpy(values) for values in self._joint_sums(square, product, z, train, y))
+        joint = score_of(next(sums), next(sums), power, self.grid.selection)
+        return Scored(alone, joint.reshape(-1, joint.shape[-1]), defined)
 
     def _moved(self) -> Any:
         """By how much the components from each on can move predictions, shape (a, k), in standard deviations.
@@ -232,25 +229,42 @@ class HeldOut:
             squares.append(xp.astype(self.backend.dots(predicted, predicted), xp.float64))
         return xp.stack(squares)
 
-    def _joint_sums(
-        self, square: Any, product: Any, z: Any, train: Any, y: Any, baseline: Baseline
-    ) -> tuple[Any, Any]:
-        """The two sums of the joint predictions, arrays (a, b, v), from those of the features alone."""
-        xp = self.backend.xp
-        held_out = baseline.held_out
+    def _joint_sums(self, square: Any, product: Any, z: Any, train: Any, y: Any) -> tuple[Any, Any]:
+        """The two sums of the joint predictions, arrays (baseline, a, b, v), from those of the features alone.
+
+        The joint prediction is T w + E b: w of the features alone, E what they leave of the held-out baseline.
+        """
+        xp, baselines = self.backend.xp, self.baselines
+        z, y = xp.astype(z, xp.float64), xp.astype(y, xp.float64)
+        # The columns of all baselines side by side, for products of one size rather than many small ones.
+        reduced = xp.concat([one.reduced for one in baselines], axis=1)
+        held_out = xp.concat([one.held_out for one in baselines], axis=1)
         if self.grid.selection == "r":
             held_out = held_out - xp.mean(held_out, axis=0)
-        b = baseline_weights(self.backend, self.s, self.inverse, z, train, baseline, self.grid.betas)
-        # The joint prediction is T w + E b: w of the features alone, E what they leave of the held-out baseline.
-        shrink = self.inverse * self.s
-        left = held_out - self.projected @ (shrink[:, :, None] * baseline.reduced)  # (a, m, q)
-        left_t = xp.permute_dims(left, (0, 2, 1))
-        mixed = ((left_t @ self.projected) * shrink[:, None, :]) @ z  # (a, q, v)
-        own = (left_t @ left)[:, None] @ b + 2.0 * mixed[:, None]
-        return (
-            square[:, None] + xp.einsum("abqv,abqv->abv", b, own),
-            product[:, None] + xp.einsum("abqv,aqv->abv", b, left_t @ y),
-        )
+        of_train = xp.concat([one.train for one in baselines], axis=1).T @ train
+        edges = np.cumsum([0, *(one.reduced.shape[1] for one in baselines)]).tolist()
+        parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+        squares, products = [], []
+        for number, inverse in enumerate(self.inverse):
+            right = of_train - (reduced * (inverse * self.s**2)[:, None]).T @ z
+            left = held_out - self.projected @ (reduced * (inverse * self.s)[:, None])
+            with_alone, with_y = self._predicted_times(left, inverse * self.s, z), left.T @ y
+            for one, part in zip(baselines, parts, strict=True):
+                system, _ = joint_system(self.backend, self.s, self.inverse[number : number + 1], one, self.grid.betas)
+                b = system[0] @ right[part]  # (b, q, v)
+                own = (left[:, part].T @ left[:, part]) @ b + 2.0 * with_alone[part]
+                squares.append(square[number] + xp.einsum("bqv,bqv->bv", b, own))
+                products.append(product[number] + xp.einsum("bqv,qv->bv", b, with_y[part]))
+        shape = (len(self.inverse), len(baselines), len(self.grid.betas), -1)
+        found = (xp.permute_dims(xp.reshape(xp.stack(sums), shape), (1, 0, 2, 3)) for sums in (squares, products))
+        return next(found), next(found)
+
+    def _predicted_times(self, left: Any, shrink: Any, z: Any) -> Any:
+        """Columns (m, q) times what the features alone predict of the held-out samples, in the cheaper order."""
+        (m, q), (k, v) = left.shape, z.shape
+        if q * k * (m + v) < m * v * (k + q):
+            return ((left.T @ self.projected) * shrink) @ z
+        return left.T @ ((self.projected * shrink) @ z)
 
 
 def joint_system(backend: Backend, s: Any, inverse: Any, baseline: Baseline, betas: Floats) -> tuple[Any, Any]:
@@ -260,14 +274,6 @@ def joint_system(backend: Backend, s: Any, inverse: Any, baseline: Baseline, bet
     gram = baseline.train.T @ baseline.train - hat @ baseline.reduced
     system = gram[:, None] + backend.array(betas)[None, :, None, None] * backend.array(np.eye(gram.shape[-1]))
     return xp.linalg.inv(system), hat
-
-
-def baseline_weights(
-    backend: Backend, s: Any, inverse: Any, z: Any, train: Any, baseline: Baseline, betas: Floats
-) -> Any:
-    """Weights of the baseline beside the features, shape (a, b, q, v); `inverse` is 1 / (s^2 + alpha), (a, k)."""
-    system, hat = joint_system(backend, s, inverse, baseline, betas)
-    return system @ (baseline.train.T @ train - hat @ z)[:, None]
 
 
 def score_of(square: Floats, product: Floats, power: Floats, selection: Selection) -> Floats:

@@ -39,6 +39,8 @@ class Samples:
         Of word-locked responses.
     place : callable
         Gives, for features by stimulus, each layer's columns, arrays (sample, dimension), one after the other.
+    baseline_names : tuple of str
+        Of the baseline's columns.
     """
 
     subject: str
@@ -52,6 +54,7 @@ class Samples:
     baseline: Floats | None
     latencies_s: Floats | None
     place: Callable[[Mapping[str, Features]], Iterator[Floats]]
+    baseline_names: tuple[str, ...] = ()
 
     @property
     def n_targets(self) -> int:

@@ -375,7 +375,7 @@ def test_shuffled_folds_are_refused_unless_allowed_and_the_leak_is_told() -> Non
     random = np.random.default_rng(0)
     x, y = autoregressive(random, 300, 5, 0.9), autoregressive(random, 300, 4, 0.9)
     shuffled = KFold(5, shuffle=True, random_state=0)
-    with pytest.raises(DataError, match=r"not contiguous: 100% of the held-out samples .* r = 0\.[89]"):
+    with pytest.raises(DataError, match=r"E101: .* not contiguous: 100% of the held-out samples .* r = 0\.[89]"):
         cross_val_scores(x, y, splitter=shuffled)
     with pytest.warns(FitWarning, match=r"100% of the held-out samples stand among training samples"):
         leaky = cross_val_scores(x, y, splitter=shuffled, allow_leaky=True)
