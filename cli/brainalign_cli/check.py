@@ -104,10 +104,14 @@ def _print(found: Inspection, record: dict[str, Any]) -> None:
 
 
 def _print_findings(found: Inspection) -> None:
+    from brainalign.warning_codes import CODES
+
     by_code: dict[str, list[str]] = {}
     for finding in found.findings:
         by_code.setdefault(finding.code, []).append(str(finding))
     for code, messages in by_code.items():
+        if code in CODES:
+            click.echo(f"[{code}] {CODES[code]}")
         for message in messages[:N_FINDINGS]:
             click.echo(f"[{code}] {message}")
         if len(messages) > N_FINDINGS:

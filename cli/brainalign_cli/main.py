@@ -16,6 +16,7 @@ import click
 from brainalign_cli.cache import cache
 from brainalign_cli.check import check
 from brainalign_cli.datasets import fetch, list_command
+from brainalign_cli.validate import validate
 
 if TYPE_CHECKING:
     from brainalign.pipeline import Outcome
@@ -118,6 +119,7 @@ cli.add_command(cache)
 cli.add_command(check)
 cli.add_command(fetch)
 cli.add_command(list_command)
+cli.add_command(validate)
 
 
 @cli.command()

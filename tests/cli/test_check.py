@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 from brainalign_cli.main import main
 
+from brainalign.pipeline import inspection
+from brainalign.types import Finding
+from brainalign.warning_codes import CODES
+
 WORDS = "onset,duration,text\n" + "".join(f"{0.5 * k},0.3,word{k % 9}\n" for k in range(200))
 RECIPE = """\
 dataset:
@@ -60,6 +64,16 @@ def test_what_is_odd_is_printed_with_its_code_and_the_exit_is_still_0(
     np.save(study / "s2_two.npy", np.zeros((55, 3)))
     assert leave("check", "recipe.yaml", "--quiet") == 0
     assert "[empty-recording] subject s2, run two: all 3 targets are constant" in capsys.readouterr().out
+
+
+def test_a_warning_is_printed_under_what_its_code_says(
+    study: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = Finding("W216", "subject s1, run one", "six seconds late.")
+    monkeypatch.setattr(inspection, "_odd_rate", lambda _: [odd])
+    assert leave("check", "recipe.yaml", "--quiet") == 0
+    printed = capsys.readouterr().out
+    assert f"[W216] {CODES['W216']}\n[W216] subject s1, run one: six seconds late." in printed
 
 
 def test_settings_of_a_dataset_or_a_recipe_are_changed(study: Path, capsys: pytest.CaptureFixture) -> None:
