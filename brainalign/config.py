@@ -19,7 +19,8 @@ from brainalign.encoding import Splits
 from brainalign.errors import BrainalignError, RecipeError, nearest
 from brainalign.features import SOUND_ENVELOPE, Baseline, Named
 from brainalign.manifests import Manifest, read_manifest
-from brainalign.registry import ALIGNMENTS, DATASETS, ENCODERS, FEATURES, find
+from brainalign.questions import Question
+from brainalign.registry import ALIGNMENTS, DATASETS, ENCODERS, FEATURES, QUESTIONS, find
 from brainalign.safe_yaml import read_yaml
 from brainalign.settings import SettingError, check_keys, checked_settings
 from brainalign.types import Aligner, Extractor
@@ -49,6 +50,8 @@ TOP_KEYS = (
     "alignment",
     "encoder",
     "splits",
+    *QUESTIONS,
+    "strict",
     "fallback",
 )
 # How recordings of each modality that have a time axis meet features where a recipe does not name another way.
@@ -78,6 +81,10 @@ class Recipe:
         dataset's rows are.
     encoder : scikit-learn estimator
     splits : Splits
+    questions : tuple of Question
+        What is to be found out about the scores, in the order of `brainalign.registry.QUESTIONS`.
+    strict : bool
+        Whether what is to be read with care (a finding whose code begins with W and a number) is an error.
     fallback : str or None
         A shipped recipe to run instead where the dataset or the model cannot be reached.
     folder : Path or None
@@ -94,6 +101,8 @@ class Recipe:
     alignment: Aligner
     encoder: BaseEstimator
     splits: Splits
+    questions: tuple[Question, ...]
+    strict: bool
     fallback: str | None
     folder: Path | None
 
@@ -223,6 +232,8 @@ def parse_recipe(content: Mapping[str, Any], folder: Path | None = None) -> Reci
         alignment=alignment,
         encoder=_encoder(encoder),
         splits=build(Splits, _section(content, "splits"), "splits"),
+        questions=_questions(content),
+        strict=_flag(content, "strict"),
         fallback=_fallback(content.get("fallback")),
         folder=folder,
     )
@@ -301,6 +312,8 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
         "alignment": {"kind": _kind_of(recipe.alignment, ALIGNMENTS), **settings_of(recipe.alignment)},
         "encoder": {"kind": _kind_of(recipe.encoder, ENCODERS), **settings_of(recipe.encoder)},
         "splits": settings_of(recipe.splits),
+        **{question.section: settings_of(question) for question in recipe.questions},
+        "strict": recipe.strict,
         "fallback": recipe.fallback,
     }
 
@@ -375,6 +388,19 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
 def _section(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """A section that may be left out, or empty."""
     return {} if content.get(key) is None else _mapping(content[key], key)
+
+
+def _questions(content: Mapping[str, Any]) -> tuple[Question, ...]:
+    """The sections that ask something of the scores; one that is there but empty asks with the defaults."""
+    asked = [name for name in QUESTIONS if name in content and content[name] is not False]
+    return tuple(build(find(name, QUESTIONS, "section"), _section(content, name), name) for name in asked)
+
+
+def _flag(content: Mapping[str, Any], key: str) -> bool:
+    value = content.get(key, False)
+    if not isinstance(value, bool):
+        raise SettingError(key, f"must be true or false, not {repr(value)[:60]}.")
+    return value
 
 
 def _text(content: Mapping[str, Any], key: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from brainalign.errors import RecipeError, nearest
 
-__all__ = ["ALIGNMENTS", "DATASETS", "ENCODERS", "FEATURES", "find"]
+__all__ = ["ALIGNMENTS", "DATASETS", "ENCODERS", "FEATURES", "QUESTIONS", "find"]
 
 # The loader of a dataset's manifest; one per layout of files.
 DATASETS: Mapping[str, str] = {
@@ -54,6 +54,18 @@ ALIGNMENTS: Mapping[str, str] = {
 ENCODERS: Mapping[str, str] = {
     "ridge": "brainalign.encoding.ridge:RidgeEncoder",
     "banded": "brainalign.encoding.banded:BandedRidgeEncoder",
+}
+
+# A recipe's sections of these names, in the order in which they are answered: some look at what others found.
+QUESTIONS: Mapping[str, str] = {
+    "ceiling": "brainalign.questions.ceiling:Ceiling",
+    "ladder": "brainalign.questions.ladder:Ladder",
+    "tests": "brainalign.questions.tests:Tests",
+    "profile": "brainalign.questions.profile:Profile",
+    "partition": "brainalign.questions.partition:Partition",
+    "forecast": "brainalign.questions.forecast:Forecast",
+    "compare": "brainalign.questions.compare:Compare",
+    "decoding": "brainalign.questions.decoding:Decoding",
 }
 
 

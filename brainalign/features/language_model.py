@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainalign.errors import DataError, DataWarning, RecipeError, nearest
-from brainalign.features.checkpoints import DTYPES, choose_device, versions_of_readers
+from brainalign.features.causality import leaking_layer
+from brainalign.features.checkpoints import DTYPES, LastLoaded, choose_device, versions_of_readers
 from brainalign.features.loading import load
-from brainalign.features.model_files import locate, short_name
+from brainalign.features.model_files import ModelFiles, locate, short_name
 from brainalign.features.model_stage import ModelStage
 from brainalign.features.passes import (
     Shuffle,
@@ -43,6 +45,13 @@ Pooling = Literal["mean", "last", "first", "sum"]
 
 # Raised whenever the same settings and weights would give other values.
 CODE_VERSION = 4
+
+# So many words, or fewer, show whether any knows of later ones, by a share of the layer's root mean square; in half
+# precision rounding alone may make a larger difference.
+WORDS_CHECKED, FEWEST_CHECKED = 16, 4
+LEAK = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}
+
+_last_checked = LastLoaded[None]()
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +245,8 @@ class LanguageModel(ModelStage):
             If the model has not these layers or outputs, reads one side only where both are asked for, or its files
             cannot be used.
         DataError
-            If a word has no token, or is longer than the model can read; while blocks come, if a vector is not finite.
+            If a word has no token, or is longer than the model can read; while blocks come, if a vector is not finite,
+            or depends on later words where the metadata say that none does.
         UnreachableError, ChecksumError, MissingExtraError
             If the model cannot be had.
         """
@@ -252,13 +262,16 @@ class LanguageModel(ModelStage):
             seen = context_tokens(windows, text)
             wanted = context_tokens(text.windows(replace(reading, limit=None, alone=True)), text)
         self._warn_of_contexts(model, stimulus, seen, wanted)
+        blocks = self._blocks(model, stimulus, text, windows, names)
+        if self._sees_future(model) == "no" and len(stimulus.words) >= FEWEST_CHECKED:
+            blocks = self._checked(files, partial(self._check_no_future, model, stimulus, names), blocks)
         return FeatureStream(
             name=self.name,
             layers=tuple(names),
             onset_s=stimulus.words["onset"].to_numpy(dtype=float, copy=True),
             duration_s=stimulus.words["duration"].to_numpy(dtype=float, copy=True),
             dimension=width,
-            blocks=self._blocks(model, stimulus, text, windows, names),
+            blocks=blocks,
             metadata={
                 "seed": self.seed,
                 "causal": model.causal,
@@ -325,8 +338,9 @@ class LanguageModel(ModelStage):
         # The default is 512 tokens, or what the model can.
         if len(short) and isinstance(self.context, int) and self.context != LanguageModel.context:
             warnings.warn(
-                f"stimulus '{stimulus.id}': a context of {self.context} {self.context_unit} is more than the model can "
-                f"read, {model.max_tokens} tokens at once: some words see {short.min()} tokens only.",
+                f"W212: stimulus '{stimulus.id}': a context of {self.context} {self.context_unit} is more than the "
+                f"model can read, {model.max_tokens} tokens at once: {len(short) / len(seen):.0%} of the words see "
+                f"less, some {short.min()} tokens only.",
                 DataWarning,
                 stacklevel=3,
             )
@@ -359,6 +373,33 @@ class LanguageModel(ModelStage):
         if len(widths) > 1:
             raise RecipeError(f"Layers of different widths ({sorted(widths)}); choose layers of one width.")
         return numbers, [known[number][0] for number in numbers], widths.pop()
+
+    def _checked(self, files: ModelFiles, check: Callable[[], None], blocks: Iterator[Block]) -> Iterator[Block]:
+        """The same blocks, once the model has passed the check; it is checked with one of its stimuli only."""
+        _last_checked.get((self, files, files.digest()), check)
+        yield from blocks
+
+    def _check_no_future(self, model: Pretrained, stimulus: Stimulus, names: list[str]) -> None:
+        """Raise a DataError if words depend on what comes after them."""
+        start = replace(stimulus, words=stimulus.words.iloc[:WORDS_CHECKED])
+        with named(start):
+            text = self._tokenised(model, start)
+            windows = text.windows(self._reading(model))
+
+        def read(version: TokenisedText) -> Floats:
+            blocks = list(self._blocks(model, start, version, windows, names))
+            values = np.empty((len(names), len(text.order), blocks[0].values.shape[2]), dtype=np.float32)
+            for block in blocks:
+                values[:, block.samples] = block.values
+            return values
+
+        layer = leaking_layer(read, text, model.n_vocabulary, LEAK[self.dtype])
+        if layer is not None:
+            raise DataError(
+                f"E103: model '{self.model}' is read as if no word knew of later ones, but in {names[layer]} words "
+                f"change with what comes after them (seen in stimulus '{stimulus.id}'). Scores would be of the future "
+                "too: take another model."
+            )
 
     def _blocks(
         self, model: Pretrained, stimulus: Stimulus, text: TokenisedText, windows: Sequence[Window], names: list[str]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from brainalign.errors import RecipeError, nearest
 from brainalign.features.acoustic import SOUND_ENVELOPE
@@ -24,18 +25,21 @@ CODE_VERSION = 1
 class Baseline:
     """Extract simple properties of words, all together as one feature space of one layer.
 
-    ==============  ====================================================================================
-    word_rate       1 for each word; the only column that is not centred, so that it carries the rate
-    word_length     letters and digits in the word
-    word_duration   seconds
-    log_frequency   Zipf scale (log10 per billion words) of wordfreq in the stimulus's language; 0 for
-                    words it does not know, which is below the rarest that it does
-    pause_before    seconds between the end of the word before and the onset; 0 for the first, and where
-                    the two overlap
-    position        of the onset, from 0 at the first word's to 1 at the last's
-    n_phonemes      of a pronouncing dictionary, or estimated from the letters where it has not the word
-    n_syllables     likewise
-    ==============  ====================================================================================
+    =================  =================================================================================
+    word_rate          1 for each word; the only column that is not centred, so that it carries the rate
+    word_length        letters and digits in the word
+    word_duration      seconds
+    log_frequency      Zipf scale (log10 per billion words) of wordfreq in the stimulus's language; 0 for
+                       words it does not know, which is below the rarest that it does
+    pause_before       seconds between the end of the word before and the onset; 0 for the first, and
+                       where the two overlap
+    position           of the onset, from 0 at the first word's to 1 at the last's
+    sentence_position  words before it in its sentence
+    sentence_length    words of its sentence
+    n_phonemes         of a pronouncing dictionary, or estimated from the letters where it has not the
+                       word
+    n_syllables        likewise
+    =================  =================================================================================
 
     Parameters
     ----------
@@ -48,7 +52,8 @@ class Baseline:
     ------
     RecipeError
         On construction, if a name is unknown or stands twice, or needs a dictionary and there is none; on
-        extraction, if `log_frequency` is asked for in a language that wordfreq has not.
+        extraction, if `log_frequency` is asked for in a language that wordfreq has not, or a property of sentences
+        where the words name none.
     DataError
         On extraction, if the dictionary cannot be read, or has not half of the words.
 
@@ -168,6 +173,25 @@ def _position(stimulus: Stimulus) -> Floats:
     return since_first / (since_first[-1] or 1.0)
 
 
+def _sentence_position(stimulus: Stimulus) -> Floats:
+    sentences = _sentences(stimulus)
+    return np.asarray(sentences.groupby(sentences).cumcount(), dtype=float)
+
+
+def _sentence_length(stimulus: Stimulus) -> Floats:
+    sentences = _sentences(stimulus)
+    return sentences.groupby(sentences).transform("size").to_numpy(dtype=float)
+
+
+def _sentences(stimulus: Stimulus) -> pd.Series:
+    if "sentence" not in stimulus.words:
+        raise RecipeError(
+            f"sentence_position and sentence_length: stimulus '{stimulus.id}' has no column `sentence` in its words; "
+            "leave them out of the baseline."
+        )
+    return stimulus.words["sentence"]
+
+
 WORD_PROPERTIES: Mapping[str, Callable[[Stimulus], Floats]] = {
     "word_rate": _word_rate,
     "word_length": _word_length,
@@ -175,6 +199,8 @@ WORD_PROPERTIES: Mapping[str, Callable[[Stimulus], Floats]] = {
     "log_frequency": _log_frequency,
     "pause_before": _pause_before,
     "position": _position,
+    "sentence_position": _sentence_position,
+    "sentence_length": _sentence_length,
 }
 
 # Every property that a recipe may name, and the kind of its samples: "word", or "signal" for evenly spaced moments.

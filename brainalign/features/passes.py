@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -72,6 +72,11 @@ class TokenisedText:
     def of(self, window: Window) -> list[int]:
         """The tokens of a window."""
         return self.ids[window.start : window.stop]
+
+    def changed_from(self, token: int, n_vocabulary: int) -> TokenisedText:
+        """The same words with other tokens from this one on."""
+        others = [(number + n_vocabulary // 2) % n_vocabulary for number in self.ids[token:]]
+        return replace(self, ids=self.ids[:token] + others)
 
 
 def tokenised(

@@ -1,3 +1,4 @@
+from .comparing import compare as compare
 from .execution import Outcome as Outcome
 from .execution import Status as Status
 from .execution import report as report

@@ -12,6 +12,7 @@ from brainalign.datasets import check_recording
 from brainalign.encoding import Samples, Splits
 from brainalign.errors import DataError
 from brainalign.pipeline.baselines import baseline_columns
+from brainalign.pipeline.signal_checks import odd_word_lag
 from brainalign.types import AlignedRun, Aligner, Features, Finding, Floats, Recording, Stimulus
 
 __all__ = ["Subject", "aligned", "same_design"]
@@ -39,16 +40,17 @@ def aligned(subject: Subject) -> tuple[Samples | None, list[Finding]]:
     Raises
     ------
     DataError
-        If there are too few samples or runs.
+        If there are too few samples or runs, or what is held out would also be trained on under another name.
     """
     recordings, findings = _usable(subject.recordings, subject.stimuli)
     if not recordings:
         return None, findings
     runs = [subject.aligner.align(recording, subject.stimuli[recording.stimulus]) for recording in recordings]
     findings += [finding for run in runs for finding in run.findings]
+    findings += odd_word_lag(recordings, subject.stimuli)
     stimulus, times, order = _in_stimulus_order(runs, recordings)
     groups = _stories(stimulus, subject.stimuli)
-    baseline = baseline_columns(subject.baseline, runs, recordings, subject.stimuli)
+    baseline, baseline_names = baseline_columns(subject.baseline, runs, recordings, subject.stimuli)
     run = np.concatenate([np.full(len(run.times_s), recording.run) for run, recording in _pairs(runs, recordings)])
     samples = Samples(
         subject=recordings[0].subject,
@@ -62,6 +64,7 @@ def aligned(subject: Subject) -> tuple[Samples | None, list[Finding]]:
         baseline=None if baseline is None else baseline[order],
         latencies_s=runs[0].latencies_s,
         place=partial(_place, runs, recordings, order),
+        baseline_names=baseline_names,
     )
     return samples, findings
 
@@ -125,15 +128,29 @@ def _in_stimulus_order(
 def _stories(stimulus: np.ndarray, stimuli: Mapping[str, Stimulus]) -> np.ndarray:
     """Each sample's story: versions of one must not be trained on and tested on."""
     story = {name: stimuli[name].story or name for name in dict.fromkeys(stimulus.tolist())}
+    _check_texts(story, stimuli)
     stories = list(story.values())
     twice = sorted({name for name in stories if stories.count(name) > 1})
     if twice and len(set(stories)) < LEAST_RUNS:
         versions = ", ".join(name for name in story if story[name] in twice)
         raise DataError(
-            f"{versions} are versions of one story, so that blocks of one would be tested on by what was trained on in "
-            "another; choose one of them as `stimuli`, or more stories."
+            f"E102: {versions} are versions of one story, so that blocks of one would be tested on by what was trained "
+            "on in another; choose one of them as `stimuli`, or more stories."
         )
     return np.array([story[name] for name in stimulus.tolist()])
+
+
+def _check_texts(story: Mapping[str, str], stimuli: Mapping[str, Stimulus]) -> None:
+    """Raise a DataError if stimuli of unlike stories have the same words."""
+    with_text: dict[tuple[str, ...], str] = {}
+    for name in story:
+        words = tuple(stimuli[name].words["text"].astype(str).str.strip().str.lower())
+        other = with_text.setdefault(words, name)
+        if story[other] != story[name]:
+            raise DataError(
+                f"E102: stimuli {other} and {name} have the same {len(words)} words, so that one would be tested on by "
+                "what was trained on in the other. Give both the same `story`, or choose one of them as `stimuli`."
+            )
 
 
 def _place(

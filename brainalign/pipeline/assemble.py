@@ -11,23 +11,21 @@ import pandas as pd
 
 from brainalign.errors import DataError
 from brainalign.pipeline.fit import UnitScores
+from brainalign.pipeline.fit_findings import Result
 from brainalign.types import Dataset, Finding, Floats, Recording, Scores
 
 __all__ = ["assemble"]
 
 PER_LAYER = ("r", "r2", "alpha", "r_joint", "r2_joint")
 PER_TARGET = ("r_baseline", "r2_baseline")
-# Of the fits that explain something (a target that cannot be predicted rightly chooses the largest penalty), so many
-# may choose a penalty at the edge of the grid.
-EDGE_SHARE = 0.05
-EXPLAINS_R2 = 0.01
 
 
 def assemble(
     data: Dataset,
     recordings: Mapping[str, Sequence[Recording]],
-    results: Sequence[tuple[str, tuple[str, ...], Mapping[str, Any], Mapping[str, UnitScores]]],
+    results: Sequence[Result],
     baseline: tuple[str, ...],
+    of_fits: Sequence[Finding] = (),
 ) -> Scores:
     """Put the scores of all feature spaces and subjects into one `Scores`.
 
@@ -37,6 +35,8 @@ def assemble(
     recordings : mapping of subject -> recordings
     results : sequence of (feature space, layer names, metadata, subject -> UnitScores)
     baseline : tuple of str
+    of_fits : sequence of Finding
+        What the fits show.
 
     Raises
     ------
@@ -92,9 +92,7 @@ def assemble(
         "features": [{"name": name, "metadata": _short(metadata)} for name, _, metadata, _ in results],
         "space": {subject: dict(recordings[subject][0].space) for subject in subjects if recordings[subject][0].space},
         "steps": _steps(recordings, subjects),
-        "findings": _findings(data, recordings, first, results)
-        + _edge_findings(results)
-        + _undefined_findings(results),
+        "findings": [*_findings(data, recordings, first, results), *map(vars, of_fits)],
     }
     return scores
 
@@ -117,7 +115,7 @@ def _worst(status: np.ndarray) -> np.ndarray:
     return np.where(bad.any(axis=1), status[np.arange(len(status)), bad.argmax(axis=1)], "ok")
 
 
-def _layer_coords(results: Sequence[tuple[str, tuple[str, ...], Mapping[str, Any], Any]]) -> dict[str, Any]:
+def _layer_coords(results: Sequence[Result]) -> dict[str, Any]:
     """Name, number and depth of every layer; where a model says which layers were taken, by its own counting."""
     rows = []
     for space, layers, metadata, _ in results:
@@ -158,7 +156,7 @@ def _findings(
     data: Dataset,
     recordings: Mapping[str, Sequence[Recording]],
     scores: Mapping[str, UnitScores],
-    results: Sequence[tuple[str, tuple[str, ...], Mapping[str, Any], Mapping[str, UnitScores]]],
+    results: Sequence[Result],
 ) -> list[dict[str, str]]:
     found = [vars(finding) for finding in data.findings]
     runs = [recording for subject in recordings for recording in recordings[subject]]
@@ -171,31 +169,3 @@ def _findings(
         if not unit.arrays:
             found.append(vars(Finding("subject-left-out", f"subject {subject}", "no usable recording: left out.")))
     return [json.loads(text) for text in dict.fromkeys(json.dumps(finding, sort_keys=True) for finding in found)]
-
-
-def _undefined_findings(
-    results: Sequence[tuple[str, tuple[str, ...], Mapping[str, Any], Mapping[str, UnitScores]]],
-) -> list[dict[str, str]]:
-    """Layers that have no score for any usable target: their features do not vary."""
-    found = []
-    for space, layers, _, scores in results:
-        units = [unit.arrays["r"] for unit in scores.values() if unit.arrays]
-        undefined = [i for i in range(len(layers)) if all(np.isnan(r[i]).all() for r in units)]
-        if undefined:
-            names = ", ".join(layers[i] for i in undefined[:5]) + (" ..." if len(undefined) > 5 else "")
-            text = f"{len(undefined)} of {len(layers)} layers have no r for any target ({names}): do they vary at all?"
-            found.append(vars(Finding("fit-undefined", space, text)))
-    return found
-
-
-def _edge_findings(results: Sequence[tuple[str, Any, Any, Mapping[str, UnitScores]]]) -> list[dict[str, str]]:
-    """Feature spaces in which too many fits that explain something would have taken a penalty beyond the grid."""
-    found = []
-    for space, _, _, scores in results:
-        units = [unit.arrays for unit in scores.values() if unit.arrays]
-        at_edge = np.concatenate([arrays["at_edge"][arrays["r2"] > EXPLAINS_R2] for arrays in units])
-        share = float(at_edge.mean()) if len(at_edge) else 0.0
-        if share > EDGE_SHARE:
-            text = f"{share:.0%} of the fits that explain something chose a penalty at the grid's edge; widen alphas."
-            found.append(vars(Finding("fit-alpha-edge", space, text)))
-    return found

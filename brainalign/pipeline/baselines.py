@@ -53,12 +53,15 @@ def baseline_columns(
     runs: Sequence[AlignedRun],
     recordings: Sequence[Recording],
     stimuli: Mapping[str, Stimulus],
-) -> Floats | None:
-    """The baseline's columns of all runs, one under the other, (sample, column); None where it names nothing."""
+) -> tuple[Floats | None, tuple[str, ...]]:
+    """The baseline's columns of all runs, one under the other, (sample, column), and what each column is.
+
+    None, and no names, where it names nothing. A property that comes with delays has a column for each.
+    """
     if not names:
-        return None
+        return None, ()
     words = Baseline(tuple(name for name in names if name != SOUND_ENVELOPE))
-    blocks = []
+    blocks, called = [], []
     for run, recording in zip(runs, recordings, strict=True):
         stimulus = stimuli[recording.stimulus]
         place = run.place_properties if isinstance(run, ItemsRun) else run.place
@@ -66,7 +69,10 @@ def baseline_columns(
         if SOUND_ENVELOPE in names:
             columns.append(_envelope(run, recording, stimulus))
         blocks.append(np.hstack(columns))
-    return np.concatenate(blocks)
+        sets = [words.names, (SOUND_ENVELOPE,)] if words.names else [(SOUND_ENVELOPE,)]
+        # Delayed copies of all properties stand side by side.
+        called = [own * (block.shape[1] // len(own)) for own, block in zip(sets, columns, strict=False)]
+    return np.concatenate(blocks), tuple(name for own in called for name in own)
 
 
 def _envelope(run: AlignedRun, recording: Recording, stimulus: Stimulus) -> Floats:

@@ -124,6 +124,8 @@ def _run(recipe: Recipe, folder: Path, n_jobs: int, progress: Progress, notices:
             recipe.alignment,
             recipe.encoder,
             recipe.splits,
+            recipe.questions,
+            strict=recipe.strict,
             n_jobs=n_jobs,
             progress=progress,
         )
@@ -230,6 +232,7 @@ def _record(recipe: Recipe, written_out: dict[str, Any], data: Dataset, scores: 
         "splits": {**written_out["splits"], "used": scores.attrs["splitter"]},
         "n_folds": scores.sizes["fold"],
         "n_samples": _one_or_each(scores.attrs["n_samples"]),
+        "answers": scores.attrs.get("answers", {}),
         "findings": scores.attrs["findings"],
         "inputs": _inputs(data),
         "recipe_yaml": yaml_text(written_out),

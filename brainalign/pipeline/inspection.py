@@ -20,9 +20,12 @@ from brainalign.datasets.common_targets import with_common_targets
 from brainalign.errors import BrainalignError, DataError
 from brainalign.pipeline.extraction import Progress, silent
 from brainalign.pipeline.signal_checks import (
+    CLEAR_R,
     LATENCIES_S,
     SHIFTS_S,
     Course,
+    lag_is_odd,
+    lag_message,
     on_coarse_clock,
     shared_responses,
     word_rate_course,
@@ -37,9 +40,8 @@ N_COMPARED = 1000
 # Of these kinds of places, or in a brain of one's own, equal names do not mean equal targets.
 OWN_KINDS = ("electrodes",)
 OWN_UNLESS_STANDARD = ("volume", "surface")
-# A peak of the correlation with the word rate this far from zero is no matter of anatomy.
+# Recordings whose peaks of the correlation with the word rate are so far apart differ by more than anatomy.
 FAR_SHIFT_S = 3.0
-CLEAR_R = 0.1
 # Between these the response to a word is largest in all studies of speech and reading.
 WORD_PEAK_S = (0.0, 0.8)
 CLEAR_SNR = 4.0
@@ -335,7 +337,8 @@ class _Collected:
         if is_timed and recording.modality == "fmri":
             r = word_rate_course(recording, response, stimulus.words)
             if np.isfinite(r).all():
-                self.rates.append({**_whose(recording), "r": r, "peak_s": SHIFTS_S[r.argmax()], "peak_r": r.max()})
+                peak = {"peak_s": SHIFTS_S[r.argmax()], "peak_r": r.max()}
+                self.rates.append({**_whose(recording), "n_rows": len(response), "r": r, **peak})
         elif is_timed:
             self._add_answer(recording, response, stimulus)
 
@@ -500,30 +503,17 @@ def _odd_rate(rate: Mapping[str, Any] | None) -> Iterator[Finding]:
     if rate is None:
         return
     for entry in rate["recordings"]:
-        clear = entry["peak_r"] >= 2 * CLEAR_R and entry["peak_r"] - _at_zero(entry) >= CLEAR_R
-        if clear and abs(entry["peak_s"] - rate["peak_s"]) > FAR_SHIFT_S and abs(entry["peak_s"]) > FAR_SHIFT_S:
-            yield Finding("odd-shift", f"subject {entry['subject']}, run {entry['run']}", _shift_message(entry))
-    clear = rate["peak_r"] >= CLEAR_R and rate["peak_r"] - _at_zero(rate) >= CLEAR_R / 2
-    if clear and abs(rate["peak_s"]) > FAR_SHIFT_S:
-        yield Finding("shifted-response", "mean over recordings", _shift_message(rate))
+        far = abs(entry["peak_s"] - rate["peak_s"]) > FAR_SHIFT_S
+        if far and lag_is_odd(entry["r"], entry["n_rows"], least_r=2 * CLEAR_R):
+            yield Finding("W216", f"subject {entry['subject']}, run {entry['run']}", lag_message(entry["r"]))
+    if lag_is_odd(rate["r"], sum(entry["n_rows"] for entry in rate["recordings"]), least_r=CLEAR_R):
+        yield Finding("W216", "mean over recordings", lag_message(rate["r"]))
     elif rate["peak_r"] < CLEAR_R:
         message = (
             f"the mean response follows the rate of words at no shift (highest r = {rate['peak_r']:.2f}); over a whole "
             "brain that may be so, in language regions it should not."
         )
         yield Finding("no-word-rate", "mean over recordings", message)
-
-
-def _at_zero(entry: Mapping[str, Any]) -> float:
-    return float(entry["r"][len(SHIFTS_S) // 2])
-
-
-def _shift_message(entry: Mapping[str, Any]) -> str:
-    later = "later" if entry["peak_s"] > 0 else "earlier"
-    return (
-        f"the response follows the rate of words {abs(entry['peak_s']):g} s {later} than the haemodynamic response "
-        f"does (r = {entry['peak_r']:.2f} there, {_at_zero(entry):z.2f} at zero); look at offset and start."
-    )
 
 
 def _odd_answer(answer: Mapping[str, Any] | None) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from brainalign.types import Scores
 __all__ = ["open_scores", "read_run", "save_scores", "write_json", "write_yaml"]
 
 # Attributes that netCDF cannot hold as they are.
-NESTED = ("baseline", "n_samples", "features", "findings", "solver", "space", "steps")
+NESTED = ("answers", "baseline", "n_samples", "features", "findings", "solver", "space", "steps")
 
 
 def save_scores(scores: Scores, path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import joblib
@@ -14,17 +14,21 @@ from sklearn.base import BaseEstimator
 
 from brainalign.config import alignment_of, check_alignment, settings_of
 from brainalign.encoding import RidgeEncoder, Splits
-from brainalign.errors import DataError, DataWarning, FitWarning, RecipeError
+from brainalign.errors import DataError, DataWarning, FitWarning, RecipeError, listed
 from brainalign.features import own_space
 from brainalign.files import digest_of
 from brainalign.pipeline.aligned import Subject
+from brainalign.pipeline.answers import Fitted, answered
 from brainalign.pipeline.assemble import assemble
 from brainalign.pipeline.baselines import baseline_names, check_baseline
 from brainalign.pipeline.extraction import Progress, extract_features, silent, stimulus_digest
 from brainalign.pipeline.fit import Unit, UnitScores, fit_units, shareable
+from brainalign.pipeline.fit_findings import Result, feature_outliers, fit_findings
+from brainalign.questions import Question
 from brainalign.registry import ALIGNMENTS, find
 from brainalign.store import Store
-from brainalign.types import Aligner, Dataset, Extractor, Finding, Recording, Scores, Stimulus
+from brainalign.types import Aligner, Dataset, Extractor, Features, Finding, Recording, Scores, Stimulus
+from brainalign.warning_codes import CODES_OF_FITS, is_warning, split_code
 
 __all__ = ["score_layers"]
 
@@ -43,7 +47,9 @@ def score_layers(
     alignment: Aligner | None = None,
     encoder: BaseEstimator | None = None,
     splits: Splits | None = None,
+    questions: Sequence[Question] = (),
     store: Store | None = Store(),  # noqa: B008  (frozen, and touches no disk until used)
+    strict: bool = False,
     n_jobs: int = 1,
     progress: Progress = silent,
 ) -> Scores:
@@ -64,8 +70,13 @@ def score_layers(
         ``RidgeEncoder()`` by default.
     splits : Splits, optional
         One run held out at a time where there are three or more, else contiguous blocks with a gap, by default.
+    questions : sequence of Question
+        What is to be found out about the scores: ``Tests()``, ``Ceiling()`` ... of `brainalign.questions`, in this
+        order.
     store : Store or None
         Where features and finished fits are kept, so that a second call reads instead of computes; None keeps nothing.
+    strict : bool
+        Raise what would be a warning with a code (W201 and so on, see `brainalign.warning_codes`) as an error.
     n_jobs : int
         Processes that fit subjects side by side, each with one thread of linear algebra where there are several.
     progress : callable
@@ -84,7 +95,8 @@ def score_layers(
     Raises
     ------
     BrainalignError
-        If data, features and settings cannot go together; the message says which and how to mend it.
+        If data, features and settings cannot go together, or `strict` makes an error of a warning; the message says
+        which and how to mend it.
 
     Examples
     --------
@@ -127,11 +139,29 @@ def score_layers(
         store,
     )
     results = [(space.name, *_score_space(study, space, n_jobs, progress)) for space in spaces]
-    scores = assemble(data, study.by_subject(), results, names)
+    of_fits = fit_findings(results, recordings, alignment, study.splits)
+    scores = assemble(data, study.by_subject(), results, names, of_fits)
+    if strict:
+        _refuse_warnings(scores.attrs["findings"])
+    scores = answered(scores, questions, _fitted(study, spaces, results, progress), store, progress)
+    if strict:
+        _refuse_warnings(scores.attrs["findings"])
     for finding in scores.attrs["findings"]:
-        category = FitWarning if finding["code"].startswith("fit-") else DataWarning
-        warnings.warn(str(Finding(**finding)), category, stacklevel=2)
+        about_fit = finding["code"].startswith("fit-") or finding["code"] in CODES_OF_FITS
+        warnings.warn(str(Finding(**finding)), FitWarning if about_fit else DataWarning, stacklevel=2)
     return scores
+
+
+def _refuse_warnings(findings: Sequence[Mapping[str, str]]) -> None:
+    """Raise a DataError that names the findings with the code of a warning, if there are any."""
+    refused = [finding for finding in findings if is_warning(finding["code"])]
+    if refused:
+        codes = ", ".join(sorted({finding["code"] for finding in refused}))
+        told = [f"{finding['code']} {Finding(**finding)}" for finding in refused]
+        raise DataError(
+            f"strict: these are warnings, and strict makes errors of them ({codes}). Mend them, or leave strict out.\n"
+            f"{listed(told)}"
+        )
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -236,9 +266,7 @@ def _score_space(
     if missing:
         features = extract_features(space, study.stimuli, study.store, progress)
         progress(f"fit {space.name}", len(done), len(subjects))
-        first = next(iter(features.values()))
-        found = [finding for of_stimulus in features.values() for finding in of_stimulus.metadata["findings"]]
-        layers, metadata = first.layers, {**first.metadata, "findings": found}
+        layers, metadata = next(iter(features.values())).layers, _metadata(space.name, features)
         units = [Unit(study.subject(subjects[subject]), features, study.encoder) for subject in missing]
         for number, scores in _fit_all(units, n_jobs):
             facts = {**scores.facts, "what": "fit", "name": space.name, "layers": list(layers), "metadata": metadata}
@@ -247,6 +275,63 @@ def _score_space(
             done[missing[number]] = UnitScores(scores.arrays, facts)
             progress(f"fit {space.name}", len(done), len(subjects))
     return layers, metadata, {subject: done[subject] for subject in subjects}
+
+
+def _metadata(space: str, features: Mapping[str, Features]) -> dict[str, Any]:
+    """What is kept of how features were made: of one stimulus, and what was found in all of them."""
+    first = next(iter(features.values()))
+    found = [Finding(**finding) for one in features.values() for finding in one.metadata["findings"]]
+    found = [_with_code(finding) for finding in found] + feature_outliers(space, features)
+    return {**first.metadata, "dimension": first.values.shape[2], "findings": [vars(finding) for finding in found]}
+
+
+def _with_code(finding: Finding) -> Finding:
+    """A stage warns in words alone: its code is that which the message begins with, where it has one."""
+    code, message = split_code(finding.message)
+    return replace(finding, code=code, message=message) if code else finding
+
+
+def _fitted(
+    study: Study,
+    spaces: Sequence[Extractor],
+    results: Sequence[Result],
+    progress: Progress,
+) -> Fitted:
+    """What questions are given: the subjects that have scores, their fits, and the features when asked for."""
+    recordings = study.by_subject()
+    subjects = [subject for subject, scores in results[0][3].items() if scores.arrays]
+    fingerprints = [dict(space.fingerprint()) for space in spaces]
+    return Fitted(
+        subjects={subject: study.subject(recordings[subject]) for subject in subjects},
+        keys={
+            subject: digest_of({"fits": [study.key_of_fit(space, recordings[subject]) for space in fingerprints]})
+            for subject in subjects
+        },
+        fits={subject: {name: fits[subject].arrays for name, _, _, fits in results} for subject in subjects},
+        features=_WhenAsked({space.name: space for space in spaces}, study, progress),
+        encoder=study.encoder,
+    )
+
+
+class _WhenAsked(Mapping[str, Mapping[str, Features]]):
+    """Features of each space, extracted or read when they are first asked for."""
+
+    def __init__(self, spaces: Mapping[str, Extractor], study: Study, progress: Progress) -> None:
+        self._spaces, self._study, self._progress = spaces, study, progress
+        self._read: dict[str, Mapping[str, Features]] = {}
+
+    def __getitem__(self, name: str) -> Mapping[str, Features]:
+        if name not in self._read:
+            self._read[name] = extract_features(
+                self._spaces[name], self._study.stimuli, self._study.store, self._progress
+            )
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._spaces)
+
+    def __len__(self) -> int:
+        return len(self._spaces)
 
 
 def _fit_all(units: Sequence[Unit], n_jobs: int) -> Iterator[tuple[int, UnitScores]]:

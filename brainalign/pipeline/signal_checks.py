@@ -7,7 +7,7 @@ response does, and no earlier or later (`word_rate_course`); sensors and electro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +15,18 @@ import pandas as pd
 
 from brainalign.alignment import cleaner, resampling_matrix
 from brainalign.encoding.metrics import is_constant, pearson
-from brainalign.types import Clock, Floats, Recording
+from brainalign.types import Clock, Finding, Floats, Recording, Stimulus
 
 __all__ = [
+    "CLEAR_R",
     "LATENCIES_S",
     "SHIFTS_S",
     "Course",
     "SharedResponse",
     "WordResponse",
+    "lag_is_odd",
+    "lag_message",
+    "odd_word_lag",
     "on_coarse_clock",
     "shared_responses",
     "word_rate_course",
@@ -38,6 +42,14 @@ HIGH_PASS_S = 128.0
 HRF_S = 32.0
 WORDS_TOGETHER = 20
 LATENCIES_S = np.round(np.arange(-0.5, 1.005, 0.01), 2)
+# The response to a word is highest so many seconds later in Glover's form, and between these wherever it was measured.
+HRF_PEAK_S = 5.0
+LAGS_S = (3.0, 8.0)
+# So clear a correlation with the rate of words says where the clock is; of few rows it must be clearer still.
+CLEAR_R = 0.1
+CLEAR_DEVIATIONS = 5.0
+# Of whole brains so many evenly spread targets are enough.
+N_TARGETS = 1000
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,7 @@ def on_coarse_clock(recording: Recording, response: Floats, n_targets: int, *, h
 
     Faster signals are averaged over tenths of a second; with `high_pass`, drifts slower than 128 s are taken out.
     """
-    columns = np.unique(np.linspace(0, response.shape[1] - 1, min(n_targets, response.shape[1])).round().astype(int))
+    columns = _spread(response.shape[1], n_targets)
     step_s, start_s = recording.clock.step_s, recording.clock.start_s - recording.offset_s
     n_joined = min(max(1, round(COARSE_S / step_s)), len(response))
     kept = response[: len(response) // n_joined * n_joined, columns]
@@ -186,6 +198,83 @@ def word_rate_course(recording: Recording, response: Floats, words: pd.DataFrame
     return pearson(np.broadcast_to(y, moved.shape), clean(moved))
 
 
+def odd_word_lag(recordings: Sequence[Recording], stimuli: Mapping[str, Stimulus]) -> list[Finding]:
+    """Warn (W216) if one subject's fMRI clearly follows the rate of words, but less than 3 or more than 8 s after them.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Of one subject; those of other modalities, and whose rows are items, are passed over.
+    stimuli : mapping of id -> Stimulus
+    """
+    courses, n_rows = [], 0
+    for recording in recordings:
+        words = stimuli[recording.stimulus].words
+        if recording.modality != "fmri" or "item" in words:
+            continue
+        response = recording.response()
+        r = word_rate_course(recording, response[:, _spread(response.shape[1], N_TARGETS)], words)
+        if np.isfinite(r).all():
+            courses.append(r)
+            n_rows += len(response)
+    if not courses:
+        return []
+    r = np.mean(courses, axis=0)
+    if not lag_is_odd(r, n_rows, least_r=2 * CLEAR_R):
+        return []
+    return [Finding("W216", f"subject {recordings[0].subject}", lag_message(r))]
+
+
+def lag_is_odd(r: Floats, n_rows: int, least_r: float) -> bool:
+    """Whether responses clearly follow the rate of words, and sooner or later than they should.
+
+    Parameters
+    ----------
+    r : array (shift,)
+        What `word_rate_course` gives, or a mean of several.
+    n_rows : int
+        Of the recordings behind it: of few rows a correlation must be larger to be clear.
+    least_r : float
+        That the highest correlation must have in any case; it must exceed the one at no shift by half of that.
+
+    Examples
+    --------
+    >>> r = np.where(SHIFTS_S == 6.0, 0.5, 0.1)
+    >>> lag_is_odd(r, n_rows=400, least_r=0.2), lag_is_odd(r, n_rows=50, least_r=0.2)
+    (True, False)
+    """
+    least_r = max(least_r, CLEAR_DEVIATIONS / np.sqrt(n_rows))
+    is_clear = r.max() >= least_r and r.max() - r_at_no_shift(r) >= least_r / 2
+    return bool(is_clear and not LAGS_S[0] <= word_lag_s(r) <= LAGS_S[1])
+
+
+def word_lag_s(r: Floats) -> float:
+    """Seconds from the words to the highest response, by what `word_rate_course` gives.
+
+    Examples
+    --------
+    >>> word_lag_s(np.where(SHIFTS_S == 2.0, 1.0, 0.0))
+    7.0
+    """
+    return HRF_PEAK_S + float(SHIFTS_S[r.argmax()])
+
+
+def r_at_no_shift(r: Floats) -> float:
+    """The correlation where words are not moved, of what `word_rate_course` gives."""
+    return float(r[len(SHIFTS_S) // 2])
+
+
+def lag_message(r: Floats) -> str:
+    """What is odd about a response that follows words too soon or too late."""
+    shift_s = float(SHIFTS_S[r.argmax()])
+    later = "later" if shift_s > 0 else "earlier"
+    return (
+        f"the response follows the rate of words {abs(shift_s):g} s {later} than the haemodynamic response does "
+        f"(r = {r.max():.2f} there, {r_at_no_shift(r):z.2f} at zero): {word_lag_s(r):g} s after the words, where "
+        f"{LAGS_S[0]:g} to {LAGS_S[1]:g} s are expected; look at offset and start."
+    )
+
+
 def word_response(recording: Recording, response: Floats, words: pd.DataFrame) -> WordResponse | None:
     """Average the response around the onsets of words, from 0.5 s before to 1 s after.
 
@@ -219,6 +308,11 @@ def word_response(recording: Recording, response: Floats, words: pd.DataFrame) -
         float(field_power.max() / noise_power) if noise_power > 0 else np.inf,
         float(pearson(first.reshape(-1, 1), second.reshape(-1, 1))[0]),
     )
+
+
+def _spread(n_targets: int, at_most: int) -> np.ndarray:
+    """Evenly spread targets."""
+    return np.unique(np.linspace(0, n_targets - 1, min(at_most, n_targets)).round().astype(int))
 
 
 def _centred_mean(values: Floats, rows: np.ndarray) -> Floats:

@@ -16,11 +16,12 @@ from brainalign.types import Scores
 
 Row = Mapping[Hashable, Any]
 
-__all__ = ["Answer", "caveats", "headline", "number", "signed", "verdicts"]
+__all__ = ["Answer", "caveats", "equals", "headline", "number", "signed", "verdicts"]
 
 # With fewer subjects an interval over them is given, but nothing is concluded from it.
 SUBJECTS_FOR_A_VERDICT = 5
-VERDICT_COLUMNS = ("feature_space", "best_layer", "r", "best_latency", "r_baseline", "gain", "interval", "verdict")
+VERDICT_COLUMNS = ("feature_space", "best_layer", "r", "best_latency", "r_baseline", "gain", "interval", "verdict", "p")
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,10 @@ class Answer:
 def headline(scores: Scores) -> list[Answer]:
     """Say for each feature space which layer predicts best and what it adds to the baseline.
 
-    The interval of the gain is Student's 95 % over subjects. The layer is the one with
-    the highest mean r over subjects, chosen on these same scores, and the answer says so.
+    The interval of the gain is Student's 95 % over subjects. The layer is the one with the highest mean r over
+    subjects, chosen on these same scores, and the answer says so; where they hold what layers score that were chosen
+    inside the training samples (`brainalign.questions.Profile`), r and gain are those. Where the gain was tested
+    (`brainalign.questions.Tests`), its p at that layer stands beside it, with the test, its permutations and family.
 
     Examples
     --------
@@ -62,7 +65,8 @@ def verdicts(scores: Scores) -> pd.DataFrame:
     pandas.DataFrame
         One row per feature space, all text: ``feature_space``, ``best_layer`` (blank where it is the only one and
         named like the space), ``r`` (± standard error), with latencies ``best_latency`` (in seconds, of the highest
-        r of that layer), and where a baseline was scored ``r_baseline``, ``gain``, ``interval`` and ``verdict``.
+        r of that layer), where a baseline was scored ``r_baseline``, ``gain``, ``interval`` and ``verdict``, and where
+        the gain was tested ``p``, which `caveats` say the test of.
 
     Examples
     --------
@@ -92,7 +96,8 @@ def caveats(scores: Scores) -> list[str]:
     for space, rows in group_profile(scores).groupby("feature_space", sort=False):
         if rows["r"].notna().any():
             judged.append(str(space))
-            for remark in _limits(scores, _best(rows), len(rows)):
+            best = _best(scores, rows)
+            for remark in _limits(scores, best, len(rows)) + ([_of_tests(best)] if "p" in best else []):
                 said.setdefault(remark, []).append(str(space))
     remarks = [_of_whom(spaces, judged) + remark for remark, spaces in said.items()]
     return remarks + (["The best latency was chosen on these same scores."] if "latency" in scores.dims else [])
@@ -112,16 +117,74 @@ def signed(value: float, digits: int = 3) -> str:
     return ("+" if round(value, digits) > 0 else "") + number(value, digits)
 
 
+def equals(p: float, n_permutations: int | None = None) -> str:
+    """What follows the letter p: the value, or the smallest that so many permutations can give as a bound.
+
+    >>> equals(0.0321), equals(1 / 1001, 1000)
+    ('= .032', '≤ .001')
+    """
+    from brainalign.report.sections.tests import p_text  # which imports this module
+
+    text = p_text(p, n_permutations)
+    return text if text[0] in "<\N{LESS-THAN OR EQUAL TO}" else f"= {text}"
+
+
 def _answer(scores: Scores, space: str, profile: pd.DataFrame) -> Answer:
     if profile["r"].isna().all():
         return Answer(f"No layer of {space} has a defined score.", ("See the warnings below for the reason.",))
-    best = _best(profile)
-    statement = f"{_which(space, best, len(profile))} with r = {_plus_minus(best['r'], best['r_se'])}{_gain(best)}."
+    best = _best(scores, profile)
+    how = "the layer chosen inside the training folds with" if "is_nested" in best else "with"
+    statement = f"{_which(space, best, len(profile))} {how} r = {_plus_minus(best['r'], best['r_se'])}{_gain(best)}."
     return Answer(statement, tuple(_remarks(scores, best, len(profile))))
 
 
-def _best(profile: pd.DataFrame) -> Row:
-    return profile.to_dict("records")[int(profile["r"].argmax())]
+def _best(scores: Scores, profile: pd.DataFrame) -> Row:
+    """The best layer's row of the profile; where there are, the r and gain without double dipping, and the test."""
+    best: Row = profile.to_dict("records")[int(profile["r"].argmax())]
+    return {**best, **_nested(scores, best), **_tested(scores, best)}
+
+
+def _nested(scores: Scores, best: Row) -> dict[str, Any]:
+    """What the layers score that were chosen inside the training samples; nothing where none were."""
+    spaces = scores["profile_space"].values.astype(str).tolist() if "profile_space" in scores.coords else []
+    if best["feature_space"] not in spaces:
+        return {}
+    place = spaces.index(str(best["feature_space"]))
+    r = pd.Series(scores["profile_nested_subject"].values[place])
+    if r.isna().any():
+        return {}
+    found: dict[str, Any] = {"is_nested": True, "r": r.mean(), "r_se": r.sem()}
+    if "profile_nested_gain_subject" in scores and "gain" in best:
+        gain = pd.Series(scores["profile_nested_gain_subject"].values[place])
+        found |= {"gain": gain.mean(), "gain_se": gain.sem(), "r_joint": best["r_baseline"] + gain.mean()}
+    return found
+
+
+def _tested(scores: Scores, best: Row) -> dict[str, Any]:
+    """The p value of the layer's gain and what it is of; nothing where the gain was not tested."""
+    of_group = "group_p_stimulus_gain" in scores
+    if not of_group and not ("subject_p_gain" in scores and scores.sizes["of_subject"] == 1):
+        return {}
+    told = scores.attrs["answers"]["tests"]
+    row = _row_of(scores, best)
+    p = scores["group_p_stimulus_gain"].values[row] if of_group else scores["subject_p_gain"].values[row, 0]
+    if not np.isfinite(p):
+        return {}
+    found: dict[str, Any] = {
+        "p": float(p),
+        "n_permutations": told["permutations"],
+        "test": told["name"],
+        "of_group": of_group,
+    }
+    if of_group:
+        found |= {"q": float(scores["group_q_stimulus_gain"].values[row]), "n_tests": scores.sizes["layer"]}
+    return found
+
+
+def _row_of(scores: Scores, best: Row) -> int:
+    """The place of the layer among all layers of the scores."""
+    here = (scores["feature_space"].values == best["feature_space"]) & (scores["layer_index"].values == best["layer"])
+    return int(np.flatnonzero(here)[0])
 
 
 def _of_whom(spaces: list[str], judged: list[str]) -> str:
@@ -135,7 +198,7 @@ def _of_whom(spaces: list[str], judged: list[str]) -> str:
 def _verdict_row(scores: Scores, space: str, profile: pd.DataFrame) -> dict[str, str]:
     if profile["r"].isna().all():
         return {"feature_space": space, "best_layer": "", "verdict": "has no defined r: see the warnings below"}
-    best = _best(profile)
+    best = _best(scores, profile)
     row = {
         "feature_space": space,
         "best_layer": "" if best["layer_name"] == space else best["layer_name"],
@@ -146,6 +209,9 @@ def _verdict_row(scores: Scores, space: str, profile: pd.DataFrame) -> dict[str,
     if "gain" in profile:
         gain, interval, verdict = _judged(best)
         row |= {"r_baseline": number(best["r_baseline"]), "gain": gain, "interval": interval, "verdict": verdict}
+    if "p" in best:
+        row["p"] = f"p {equals(best['p'], best['n_permutations'])}"
+        row["p"] += f", q {equals(best['q'])}" if "q" in best else ""
     return row
 
 
@@ -168,12 +234,25 @@ def _gain(best: Row) -> str:
         return ""
     gain, interval, verdict = _judged(best)
     clause = f"; joined to the baseline (r = {number(best['r_baseline'])}) it changes r by {gain}"
-    if np.isnan(best["gain_se"]):
-        return clause
-    clause += f" (95 % interval over subjects: {interval})"
-    if best["n_subjects"] < SUBJECTS_FOR_A_VERDICT:
-        return f"{clause}; {verdict}"
-    return f"{clause}, an interval that {verdict}"
+    if np.isfinite(best["gain_se"]):
+        clause += f" (95 % interval over subjects: {interval})"
+        few = best["n_subjects"] < SUBJECTS_FOR_A_VERDICT
+        clause += f"; {verdict}" if few else f", an interval that {verdict}"
+    return clause + (f"; {_of_tests(best)[0].lower()}{_of_tests(best)[1:-1]}" if "p" in best else "")
+
+
+def _of_tests(best: Row) -> str:
+    """The p value of the gain, its test, number of permutations and family, as a sentence."""
+    shared = ", the same for all subjects" if best["of_group"] else ""
+    family = (
+        f"q {equals(best['q'])}, Benjamini-Hochberg over all {best['n_tests']} layers"
+        if "q" in best
+        else "of this layer alone"
+    )
+    return (
+        f"The gain of {best['layer_name']} has p {equals(best['p'], best['n_permutations'])} ({best['test']}{shared}, "
+        f"{best['n_permutations']:,} permutations; {family})."
+    )
 
 
 def _judged(best: Row) -> tuple[str, str, str]:
@@ -185,12 +264,17 @@ def _judged(best: Row) -> tuple[str, str, str]:
     half = _student(best) * se
     low, high = gain - half, gain + half
     interval = f"{signed(low, digits)} to {signed(high, digits)}"
-    return signed(gain, digits), interval, _verdict(low, high, int(best["n_subjects"]))
+    return signed(gain, digits), interval, _verdict(low, high, int(best["n_subjects"]), best.get("q"))
 
 
-def _verdict(low: float, high: float, n_subjects: int) -> str:
+def _verdict(low: float, high: float, n_subjects: int, q: float | None) -> str:
+    """What follows from the interval, and from the test over stimuli where there is one."""
     if n_subjects < SUBJECTS_FOR_A_VERDICT:
         return f"{n_subjects} subjects are too few for a verdict"
+    if low > 0 and q is not None and q >= LEVEL:
+        return "lies above zero, but not the gain beyond chance: what subjects share may be chance about these stimuli"
+    if low <= 0 <= high and q is not None and q < LEVEL:
+        return "includes zero: these stimuli show a gain, but subjects differ too much to expect it of others"
     if low <= 0 <= high:
         return "includes zero: the layer adds nothing measurable over the baseline"
     side = "above" if low > 0 else "below"
@@ -220,7 +304,12 @@ def _remarks(scores: Scores, best: Row, n_layers: int) -> list[str]:
 
 def _limits(scores: Scores, best: Row, n_layers: int) -> list[str]:
     remarks = list(_spread(best))
-    if n_layers > 1:
+    if "is_nested" in best:
+        remarks.append(
+            "For each subject and fold the layer is chosen by scores within the training samples, so that choice does "
+            "not raise its r."
+        )
+    elif n_layers > 1:
         remarks.append(
             "The layer was selected on these same scores, so its r is higher than new data would show; neither the "
             "standard error nor the interval allows for that."
@@ -248,20 +337,21 @@ def _spread(best: Row) -> Iterator[str]:
     """What ± means, and how much wider it should be for few subjects."""
     n_subjects = int(best["n_subjects"])
     if n_subjects == 1:
-        gain = ", and whether the gain differs from zero is not known" if "gain" in best else ""
+        unknown = "gain" in best and "p" not in best
+        gain = ", and whether the gain differs from zero is not known" if unknown else ""
         yield f"There is a single subject: no standard error can be given{gain}."
         return
     yield f"± is the standard error (SE) over n = {n_subjects} subjects."
     if np.isfinite(best.get("gain_se", np.nan)):
+        tested = "the p value allows for that" if "p" in best else "no test over stimuli was made"
         yield (
             "The interval is about subjects, not stimuli: subjects who hear the same words share what is chance about "
-            "those words (false positives up to 22 % instead of 5 % in simulations); no test over stimuli was made."
+            f"those words (false positives up to 22 % instead of 5 % in simulations); {tested}."
         )
 
 
 def _peak(scores: Scores, best: Row) -> tuple[float, float]:
     """The latency in seconds at which the layer's r is highest, and that r."""
     r = mean_by(fold_means(scores)["r"], "subject").mean("subject")
-    here = (scores["feature_space"].values == best["feature_space"]) & (scores["layer_index"].values == best["layer"])
-    course = r.isel(layer=int(np.flatnonzero(here)[0]))
+    course = r.isel(layer=_row_of(scores, best))
     return float(course["latency"][int(course.argmax("latency"))]), float(course.max())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from brainalign.report.figures import CaptionedFigure
 
-__all__ = ["Picture", "Table", "picture", "write_page"]
+__all__ = ["Picture", "Section", "Table", "picture", "table_of", "write_page"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,30 @@ class Picture:
     title: str
     source: str
     caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: sentences, then pictures, then tables under their captions; `folded` ones open on a click."""
+
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    tables: tuple[tuple[str, Table], ...] = ()
+    folded: tuple[tuple[str, Table], ...] = ()
+
+
+def table_of(rows: Sequence[Mapping[str, str]], text: Sequence[str] = ()) -> Table:
+    """Rows of written-out cells as a table whose headers are their keys; `text` names the columns of words.
+
+    Examples
+    --------
+    >>> table_of([{"layer": "3", "r": "0.120"}]).headers
+    ('layer', 'r')
+    """
+    headers = tuple(dict.fromkeys(header for row in rows for header in row))
+    cells = tuple(tuple(row.get(header, "") for header in headers) for row in rows)
+    return Table(headers, (("", cells),), tuple(header in text for header in headers))
 
 
 def picture(title: str, figure: CaptionedFigure) -> Picture:

@@ -13,8 +13,10 @@ import pandas as pd
 from brainalign.report.headline import caveats, headline, number, signed, verdicts
 from brainalign.report.html import Picture, Table, picture, write_page
 from brainalign.report.means import fold_means, is_ok, layer_table, subject_names
+from brainalign.report.sections import sections_of
 from brainalign.report.tables import Recovery, group_profile, planted_recovery, summary
 from brainalign.types import Scores
+from brainalign.warning_codes import titled
 
 __all__ = ["write_report"]
 
@@ -98,6 +100,7 @@ def write_report(scores: Scores, path: Path, run: Mapping[str, Any], notices: Se
         pictures=_pictures(scores),
         profile=_table(_without_repetition(profile)),
         **_subject_table(scores),
+        sections=sections_of(scores),
         recovery=_recovery(scores),
         findings=_findings(scores, run),
         methods=_methods(scores, run),
@@ -285,11 +288,14 @@ def _recovery_sentences(recovery: Recovery) -> Iterator[str]:
 
 
 def _findings(scores: Scores, run: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(code, where, message) of what the run found, and of what is undefined in the scores."""
-    found = [
-        (_text(finding.get("code")), _text(finding.get("where")), _text(finding.get("message")))
-        for finding in run.get("findings") or []
-    ]
+    """(code, title, message) of what the run found, and of what is undefined in the scores.
+
+    Titles say where; of warnings with a code of their own, first what the code says.
+    """
+    found = []
+    for finding in run.get("findings") or []:
+        code, where = _text(finding.get("code")), _text(finding.get("where"))
+        found.append((code, titled(code, where), _text(finding.get("message"))))
     return found + list(_undefined(scores))
 
 

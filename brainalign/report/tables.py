@@ -18,6 +18,8 @@ __all__ = ["Recovery", "group_profile", "planted_recovery", "summary", "write_su
 
 LAYER_COLUMNS = ["feature_space", "layer", "layer_name"]
 TEXT_COLUMNS = ("subject", "feature_space", "layer_name", "best_target")
+# Of targets that are called significant.
+LEVEL = 0.05
 GROUP_VARIABLES = ("r", "r_baseline", "r_joint", "gain")
 
 
@@ -37,7 +39,10 @@ def summary(scores: Scores) -> pd.DataFrame:
     pandas.DataFrame
         One row per subject x feature space x layer, with the columns ``subject``, ``feature_space``, ``layer`` (index
         within the space), ``layer_name``, ``n_targets`` (status ok); ``r``, ``r2``, ``r_baseline``, ``r_joint``,
-        ``gain`` (`r_joint - r_baseline`, paired by fold) as far as the scores have them; ``best_target`` and
+        ``gain`` (`r_joint - r_baseline`, paired by fold) as far as the scores have them; with a ceiling ``ceiling``
+        (the mean of the usable ones) and ``r_over_ceiling`` (the mean r of those targets over it); with tests ``p`` and
+        ``p_gain`` (of the subject's mean over targets), ``n_significant`` and ``n_significant_gain`` (targets with
+        q < .05 of r and of the gain, at one latency or more); ``best_target`` and
         ``r_best_target``, the target with the highest r (mean over latencies); with latencies also
         ``best_latency``, in seconds from word onset, where the mean r over targets is highest. The best are chosen
         on these same scores, so that ``r_best_target`` is higher than new data would show.
@@ -68,7 +73,9 @@ def summary(scores: Scores) -> pd.DataFrame:
         for name in VARIABLES:
             if name in by_subject:
                 table[name] = _by_layer(by_subject[name].sel(subject=subject), len(layers))
-        one_subject = means["r"].isel(target=np.flatnonzero(scores["subject"].values.astype(str) == subject))
+        own = np.flatnonzero(scores["subject"].values.astype(str) == subject)
+        one_subject = means["r"].isel(target=own)
+        table = table.assign(**_of_ceiling(scores.isel(target=own), one_subject), **_of_tests(scores, subject, own))
         table["best_target"], table["r_best_target"] = _best_target(one_subject)
         if "latency" in means["r"].dims:
             table["best_latency"] = _best_latency(by_subject["r"].sel(subject=subject))
@@ -191,6 +198,32 @@ def _by_layer(values: xr.DataArray, n_layers: int) -> np.ndarray:
     if "latency" in values.dims:
         values = values.mean("latency")
     return np.broadcast_to(values.values, (n_layers,))
+
+
+def _of_ceiling(scores: xr.Dataset, r: xr.DataArray) -> dict[str, float | np.ndarray]:
+    """The mean usable ceiling of one subject, and its layers' mean r of those targets as shares of it."""
+    if "ceiling" not in scores:
+        return {}
+    usable = xr.DataArray(scores["ceiling_status"].values.astype(str) == "ok", dims="target")
+    ceiling, r = scores["ceiling"].where(usable), r.where(usable)
+    if "latency" in scores.dims:
+        # As the scores were divided: over the latencies at which the ceiling is usable.
+        chosen = scores["ceiling_usable"]
+        ceiling, r = ceiling.where(chosen).mean("latency"), r.where(chosen).mean("latency")
+    mean = float(ceiling.mean())
+    return {"ceiling": mean, "r_over_ceiling": r.mean("target").transpose("layer").values / mean}
+
+
+def _of_tests(scores: Scores, subject: str, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """P values of one subject's means over targets, and how many of its targets are significant, layer by layer."""
+    found = {}
+    for statistic, end in (("r", ""), ("gain", "_gain")):
+        if f"subject_p_{statistic}" in scores:
+            p = scores[f"subject_p_{statistic}"].sel(of_subject=subject)
+            below = scores[f"q_{statistic}"].isel(target=targets) < LEVEL
+            significant = below.any("latency") if "latency" in below.dims else below
+            found |= {f"p{end}": p.values, f"n_significant{end}": significant.sum("target").values}
+    return found
 
 
 def _best_target(means: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:

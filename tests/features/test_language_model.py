@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tiny_models import stimulus_of
 
 from brainalign.errors import DataError, DataWarning, MissingExtraError, RecipeError
-from brainalign.features import LanguageModel, loading, pretrained, running_text
+from brainalign.features import LanguageModel, language_model, loading, pretrained, running_text
 from brainalign.features.model_files import locate
 from brainalign.features.tokens import tokenize, tokenize_words
 from brainalign.features.windows import match_tokens
@@ -161,6 +161,28 @@ def test_editing_the_future_never_changes_the_past(model: str, position: int, st
     assert not np.allclose(before[:, position], after[:, position], atol=1e-3)
 
 
+def test_whether_words_know_of_later_ones_is_found_out_once_for_all_stimuli(
+    tiny_gpt2: Path, story: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = []
+    leaking_layer = language_model.leaking_layer
+
+    def counted(*arguments):
+        checked.append(leaking_layer(*arguments))
+        return checked[-1]
+
+    monkeypatch.setattr(language_model, "leaking_layer", counted)
+    lm = LanguageModel(str(tiny_gpt2), context=17)
+    lm.extract(make_stimulus(["hello"], "too short to tell"))
+    assert checked == []
+    for name in ("one", "two"):
+        lm.extract(make_stimulus(story[:40], name))
+    assert checked == [None]
+    lm.stream(make_stimulus(story[:40]))
+    LanguageModel(str(tiny_gpt2), context=17, shuffle="words").extract(make_stimulus(story[:40]))
+    assert checked == [None]
+
+
 def test_nothing_crosses_stimuli(model: str, story: list[str]) -> None:
     lm = LanguageModel(model, context=16)
     alone = lm.extract(make_stimulus(story[:50])).values
@@ -183,7 +205,7 @@ def test_context_is_bounded_by_what_the_model_can_read_and_the_metadata_say_so(
 
 def test_a_context_that_was_asked_for_and_cannot_be_read_is_warned_of(tiny_gpt2: Path, story: list[str]) -> None:
     with pytest.warns(
-        DataWarning, match=r"a context of 60 tokens .* 63 tokens at once: some words see \d+ tokens only"
+        DataWarning, match=r"W212: .* a context of 60 tokens .* 63 tokens at once: \d+% .* less, some \d+ tokens only"
     ):
         LanguageModel(str(tiny_gpt2), context=60).extract(make_stimulus(story[:200]))
 

@@ -75,13 +75,13 @@ def test_a_study_without_fault_has_no_findings_but_its_own() -> None:
 
 
 def test_a_start_that_is_wrong_is_found_in_the_word_rate() -> None:
-    assert "shifted-response" in codes(*(fmri(subject, seed, late_s=6.0) for seed, subject in enumerate("abc")))
+    assert "W216" in codes(*(fmri(subject, seed, late_s=6.0) for seed, subject in enumerate("abc")))
 
 
 def test_the_one_subject_whose_start_is_wrong_is_named() -> None:
     right = [fmri(subject, seed) for seed, subject in enumerate("abcd")]
     found = inspect(study(*right, fmri("late", 9, late_s=7.0)))
-    assert [finding.where for finding in found.findings if finding.code == "odd-shift"] == ["subject late, run 1"]
+    assert [finding.where for finding in found.findings if finding.code == "W216"] == ["subject late, run 1"]
 
 
 def test_a_subject_who_heard_something_else_is_unlike_the_others() -> None:

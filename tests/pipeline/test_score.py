@@ -173,7 +173,8 @@ def test_a_bad_target_is_undefined_and_the_others_do_not_notice(fmri: InMemory, 
 
 def test_feature_spaces_stand_one_after_the_other(fmri: InMemory) -> None:
     other = Named("another toy", ToyModel(n_layers=1, dimension=4, seed=3))
-    scores = score_layers(fmri, [TOY, other], store=None)
+    with pytest.warns(DataWarning, match="dimensions are unlike"):
+        scores = score_layers(fmri, [TOY, other], store=None)
     alone = score_layers(fmri, other, store=None)
     assert scores.layer_index.values.tolist() == [0, 1, 2, 3, 0, 1]
     assert scores.depth.values.tolist()[-2:] == [0.0, 1.0]
@@ -225,7 +226,8 @@ def test_targets_without_a_response_to_words_score_nothing() -> None:
     truth = pd.DataFrame({"name": [f"t{k}" for k in range(60)], "planted_layer": -1})
     truth = truth.assign(explained_variance=0.0, rate_variance=0.0)
     data = simulate_fmri({"s": stimulus}, {"s": TOY.extract(stimulus)}, truth, ["a"])
-    scores = score_layers(data, TOY, store=None)
+    with pytest.warns(DataWarning, match="fewer than three runs"):
+        scores = score_layers(data, TOY, store=None)
     assert repr(scores.attrs["splitter"]).count("ContiguousBlocks") == 1
     assert abs(float(scores.r.mean())) < 0.05
 
@@ -299,5 +301,5 @@ def test_versions_of_one_story_are_held_out_together() -> None:
     data = simulate_fmri(stimuli, features, truth, ["s"])
     assert score_layers(data, TOY, baseline=(), store=None).sizes["fold"] == 3
     versions = dataclasses.replace(data, given=[r for r in data.given if r.stimulus in ("a", "b")])
-    with pytest.raises(DataError, match="a, b are versions of one story"):
+    with pytest.raises(DataError, match="E102: a, b are versions of one story"):
         score_layers(versions, TOY, baseline=(), store=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -141,3 +141,103 @@ def test_a_space_without_r_says_so_and_the_others_are_as_before(make_scores: Mak
 def test_verdicts_need_no_baseline(make_scores: Make) -> None:
     table = verdicts(make_scores(spaces={"gpt2": 3, "bert": 5}, baseline=False))
     assert list(table) == ["feature_space", "best_layer", "r"]
+
+
+# ------------------------------------------------------------------------------------------------- nested, tested
+
+
+def nested(scores: Scores, r: Sequence[float], gain: Sequence[float]) -> Scores:
+    """The scores with those of layers chosen inside the training samples, subject by subject."""
+    spaces = list(dict.fromkeys(scores["feature_space"].values.tolist()))
+    dims = ("profile_space", "of_subject")
+    found = {"profile_nested_subject": r, "profile_nested_gain_subject": gain}
+    made = scores.assign({name: (dims, [values] * len(spaces)) for name, values in found.items()})
+    return made.assign_coords(profile_space=spaces)
+
+
+def under_test(scores: Scores, p: float, q: float | None = None) -> Scores:
+    """The scores with a test of the gain: of the group, or of a single subject where there is no q."""
+    n_layers = scores.sizes["layer"]
+    if q is None:
+        of_targets = np.full((n_layers, scores.sizes["target"]), p)
+        made = scores.assign(subject_p_gain=(("layer", "of_subject"), of_targets[:, :1]))
+        made = made.assign(q_gain=(("layer", "target"), of_targets))
+        made = made.assign_coords(of_subject=scores["subject"].values[:1])
+    else:
+        found = {"group_p_stimulus_gain": p, "group_q_stimulus_gain": q}
+        made = scores.assign({name: ("layer", np.full(n_layers, value)) for name, value in found.items()})
+    made.attrs = {**scores.attrs, "answers": {"tests": {"name": "circular shift", "permutations": 1000}}}
+    return made
+
+
+def test_a_nested_score_is_quoted_in_place_of_the_one_chosen_on_the_test(make_scores: Make) -> None:
+    subjects = [f"s{i}" for i in range(6)]
+    r, gain = np.linspace(0.11, 0.13, 6), np.linspace(0.031, 0.033, 6)
+    scores = nested(make_scores(subjects=subjects, spaces={"gpt2": 5}), r.tolist(), gain.tolist())
+    answer = headline(scores)[0]
+    se = r.std(ddof=1) / np.sqrt(6)
+    assert f"the layer chosen inside the training folds with r = 0.120 ± {se:.3f}" in answer.statement
+    assert "it changes r by +0.0320 (95 % interval over subjects: +0.0312 to +0.0328)" in answer.statement
+    assert answer.statement.endswith("for these stimuli the layer adds to the baseline.")
+    assert not any("selected on these same scores" in remark for remark in answer.remarks)
+    assert any("chosen by scores within the training samples" in remark for remark in answer.remarks)
+    assert verdicts(scores)["r"][0] == f"0.120 ± {se:.3f}"
+
+
+def test_without_a_nested_score_of_every_subject_the_other_one_is_quoted(make_scores: Make) -> None:
+    scores = make_scores(subjects=["a", "b", "c"])
+    answer = headline(nested(scores, [0.1, np.nan, 0.1], [0.01, np.nan, 0.01]))[0]
+    assert answer == headline(scores)[0]
+    assert any("selected on these same scores" in remark for remark in answer.remarks)
+
+
+def test_a_tested_gain_carries_its_p_with_test_permutations_and_family(make_scores: Make) -> None:
+    scores = under_test(with_gains(make_scores, 0.05 + 0.1 * NOISE), 1 / 1001, 0.004)
+    answer = headline(scores)[0]
+    assert (
+        "the gain of layer 0 has p \N{LESS-THAN OR EQUAL TO} .001 (circular shift, the same for all subjects, 1,000 "
+        "permutations; q = .004, Benjamini-Hochberg over all 1 layers)" in answer.statement
+    )
+    assert not any("no test over stimuli" in remark for remark in answer.remarks)
+    assert any("the p value allows for that" in remark for remark in answer.remarks)
+
+
+def test_without_tests_no_p_is_written(make_scores: Make) -> None:
+    answer = headline(make_scores())[0]
+    assert " p " not in answer.statement
+    assert any("no test over stimuli was made" in remark for remark in answer.remarks)
+    assert "p" not in verdicts(make_scores())
+
+
+@pytest.mark.parametrize(
+    ("gains", "q", "verdict"),
+    [
+        (0.05 + 0.1 * NOISE, 0.3, "may be chance about these stimuli"),
+        (0.05 + 0.1 * NOISE, 0.01, "for these stimuli the layer adds to the baseline"),
+        (0.02 + 0.1 * NOISE, 0.01, "subjects differ too much to expect it of others"),
+        (0.02 + 0.1 * NOISE, 0.3, "adds nothing measurable over the baseline"),
+    ],
+)
+def test_the_verdict_follows_interval_and_test(make_scores: Make, gains: np.ndarray, q: float, verdict: str) -> None:
+    scores = under_test(with_gains(make_scores, gains), q / 2, q)
+    assert verdict in headline(scores)[0].statement
+    assert verdict in verdicts(scores)["verdict"][0]
+
+
+def test_of_a_single_subject_the_p_is_that_of_the_layer_alone(make_scores: Make) -> None:
+    answer = headline(under_test(make_scores(subjects=["a"]), 0.02))[0]
+    assert "has p = .020 (circular shift, 1,000 permutations; of this layer alone)." in answer.statement
+    assert answer.remarks[0] == "There is a single subject: no standard error can be given."
+
+
+def test_a_gain_that_could_not_be_tested_has_no_p(make_scores: Make) -> None:
+    assert headline(under_test(make_scores(), np.nan, np.nan))[0] == headline(make_scores())[0]
+
+
+def test_the_table_of_verdicts_has_p_values_and_the_caveats_their_test(make_scores: Make) -> None:
+    scores = under_test(make_scores(spaces={"gpt2": 3, "bert": 5}), 0.01, 0.04)
+    table = verdicts(scores)
+    assert table["p"].tolist() == ["p = .010, q = .040"] * 2
+    assert [remark for remark in caveats(scores) if "circular shift, the same for all subjects" in remark]
+    for answer, row in zip(headline(scores), table.to_dict("records"), strict=True):
+        assert row["verdict"] in answer.statement

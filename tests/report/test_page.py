@@ -148,6 +148,13 @@ def test_the_page_tells_what_was_run_and_what_came_out(make_scores: Make, tmp_pa
     assert all(e.get("alt") for e in elements(page) if e.tag == f"{HTML}img")
 
 
+def test_a_warning_with_a_code_is_shown_under_what_the_code_says(make_scores: Make, tmp_path: Path) -> None:
+    found = [{"code": "W203", "where": "gpt2", "message": "9% of the fits chose a penalty at the grid's edge."}]
+    text = text_of(write(make_scores(), tmp_path, {**RUN, "findings": found}))
+    assert "Many penalties lie at the edge of the grid (gpt2): 9% of the fits" in text
+    assert "W203" in text
+
+
 def test_the_embedded_profile_is_the_group_profile(make_scores: Make, tmp_path: Path) -> None:
     scores = make_scores(subjects=["a"])
     page = write(scores, tmp_path)

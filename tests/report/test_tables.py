@@ -211,3 +211,49 @@ def test_where_nothing_was_planted_recovery_says_so(make_scores: Make, planted: 
         scores = scores.assign_coords(planted_layer=("target", planted))
     with pytest.raises(DataError, match="nothing was planted"):
         planted_recovery(scores)
+
+
+def test_ceilings_and_tests_are_columns_where_the_scores_have_them(make_scores: Make) -> None:
+    scores = make_scores(subjects=["a", "b"], targets=["A1", "STG", "AG"], spaces={"x": 2})
+    rising = np.arange(12.0).reshape(2, 6) / 100
+    scores = scores.assign_coords(of_subject=["a", "b"]).assign(
+        ceiling=("target", [0.5, 0.3, 0.9, 0.4, np.nan, 0.2]),
+        ceiling_status=("target", ["ok", "ok", "low", "ok", "undefined", "not significant"]),
+        subject_p_r=(("layer", "of_subject"), [[0.01, 0.02], [0.03, 0.04]]),
+        q_r=(("layer", "target"), rising),
+        subject_p_gain=(("layer", "of_subject"), [[0.1, 0.2], [0.3, 0.4]]),
+        q_gain=(("layer", "target"), rising + 0.04),
+    )
+    table = summary(scores).set_index(["subject", "layer"])
+    assert table["ceiling"].tolist() == pytest.approx([0.4, 0.4, 0.4, 0.4])
+    r = scores["r"].mean("fold").values.astype(float)
+    assert table.loc[("a", 1), "r_over_ceiling"] == pytest.approx(r[1, :2].mean() / 0.4, rel=1e-6)
+    assert table.loc[("b", 0), "r_over_ceiling"] == pytest.approx(r[0, 3] / 0.4, rel=1e-6)
+    assert table["p"].tolist() == [0.01, 0.03, 0.02, 0.04]
+    assert table["p_gain"].tolist() == [0.1, 0.3, 0.2, 0.4]
+    # q of r: .00 .01 .02 | .03 .04 .05 in the first layer, above it in the second.
+    assert table["n_significant"].tolist() == [3, 0, 2, 0]
+    assert table["n_significant_gain"].tolist() == [1, 0, 0, 0]
+
+
+def test_with_latencies_a_target_is_significant_once_and_divided_where_its_ceiling_is_usable(make_scores: Make) -> None:
+    scores = make_scores(subjects=["a"], targets=["A1", "STG"], spaces={"x": 1}, latency_s=[0.0, 0.4])
+    scores = scores.assign_coords(of_subject=["a"]).assign(
+        ceiling=(("target", "latency"), [[0.1, 0.5], [np.nan, 0.3]]),
+        ceiling_usable=(("target", "latency"), [[False, True], [False, True]]),
+        ceiling_status=("target", ["ok", "ok"]),
+        subject_p_r=(("layer", "of_subject"), [[0.01]]),
+        q_r=(("layer", "target", "latency"), [[[0.01, 0.02], [0.5, 0.6]]]),
+    )
+    (row,) = summary(scores).to_dict("records")
+    assert row["ceiling"] == pytest.approx(0.4)
+    r = scores["r"].mean("fold").values.astype(float)
+    assert row["r_over_ceiling"] == pytest.approx(r[0, :, 1].mean() / 0.4, rel=1e-6)
+    assert row["n_significant"] == 1
+
+
+def test_without_a_usable_ceiling_the_share_is_undefined(make_scores: Make) -> None:
+    scores = make_scores(subjects=["a"], targets=["A1"])
+    scores = scores.assign(ceiling=("target", [np.nan]), ceiling_status=("target", ["undefined"]))
+    assert summary(scores)[["ceiling", "r_over_ceiling"]].isna().all(axis=None)
+    assert not {"p", "n_significant"} & set(summary(scores))

@@ -1,0 +1,131 @@
+"""What is asked of scores, answered: what is found about each subject is kept, and put together for the study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sklearn.base import BaseEstimator
+
+from brainalign.config import settings_of
+from brainalign.encoding import Samples
+from brainalign.encoding.planning import free_memory
+from brainalign.files import digest_of
+from brainalign.pipeline.aligned import Subject, aligned
+from brainalign.pipeline.extraction import Progress
+from brainalign.pipeline.fit import encoder_for
+from brainalign.questions import Part, Question, SubjectData
+from brainalign.store import Store
+from brainalign.types import Features, Finding, Floats, Scores
+
+__all__ = ["Fitted", "answered"]
+
+# Of the free memory, what responses may fill that are kept for the next question, or for other subjects' questions.
+MEMORY_SHARE = 0.25
+# Raised when a question with the same settings and fits would give other numbers than before.
+CODE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What has been fitted, and how to have more of it.
+
+    Parameters
+    ----------
+    subjects : mapping of subject -> Subject
+        Of those who have scores, in the order of the scores.
+    keys : mapping of subject -> str
+        Of their fits, all feature spaces together: what else they depend on.
+    fits : mapping of subject -> feature space -> name -> array
+    features : mapping of feature space -> stimulus -> Features
+        Read when asked for.
+    encoder : scikit-learn estimator
+    """
+
+    subjects: Mapping[str, Subject]
+    keys: Mapping[str, str]
+    fits: Mapping[str, Mapping[str, Mapping[str, Floats]]]
+    features: Mapping[str, Mapping[str, Features]]
+    encoder: BaseEstimator
+    _aligned: dict[str, Samples] = field(default_factory=dict, init=False, repr=False)
+
+    def samples(self, subject: str) -> Samples:
+        """The subject's samples; kept where they are few, since reading and aligning them takes long."""
+        if subject in self._aligned:
+            return self._aligned[subject]
+        samples, _ = aligned(self.subjects[subject])
+        assert samples is not None  # it has scores
+        if sum(one.responses.nbytes for one in (samples, *self._aligned.values())) < MEMORY_SHARE * free_memory():
+            self._aligned[subject] = samples
+        return samples
+
+
+def answered(
+    scores: Scores, questions: Sequence[Question], fitted: Fitted, store: Store | None, progress: Progress
+) -> Scores:
+    """Add to the scores what each question finds."""
+    for question in questions:
+        parts: dict[str, Part] = {}
+        progress(question.section, 0, len(fitted.subjects))
+        for subject in fitted.subjects:
+            parts[subject] = _part(question, subject, fitted, store)
+            progress(question.section, len(parts), len(fitted.subjects))
+        found = question.of_study(parts, scores)
+        findings = [finding for part in parts.values() for finding in part.findings]
+        findings += found.attrs.get("findings", [])
+        told = {name: value for name, value in found.attrs.items() if name != "findings"}
+        attrs = {
+            **scores.attrs,
+            "findings": [*scores.attrs["findings"], *map(vars, dict.fromkeys(findings))],
+            "answers": {**scores.attrs.get("answers", {}), question.section: {**settings_of(question), **told}},
+        }
+        scores = scores.assign(found.data_vars).assign_coords(found.coords)
+        scores.attrs = attrs
+    return scores
+
+
+def _part(question: Question, subject: str, fitted: Fitted, store: Store | None) -> Part:
+    """What a question finds about one subject, read where it is known."""
+    keys = fitted.keys if question.of_group else {subject: fitted.keys[subject]}
+    content = {
+        "what": "answer",
+        "code": CODE_VERSION,
+        "question": [question.section, settings_of(question)],
+        "subject": subject,
+        "fits": dict(keys),
+    }
+    key = digest_of(content)
+    known = _read(store, key) if store else None
+    if known is not None:
+        return known
+    part = question.of_subject(_data_of(subject, fitted))
+    if store:
+        found = {"findings": [vars(one) for one in part.findings], "facts": dict(part.facts)}
+        store.put(key, part.arrays, {"what": "answer", "name": question.section, **found})
+        # From here on it lies on disk: those of all subjects together may be large.
+        return _read(store, key) or part
+    return part
+
+
+def _read(store: Store, key: str) -> Part | None:
+    entry = store.get(key)
+    if entry is None:
+        return None
+    return Part(entry.arrays, tuple(Finding(**one) for one in entry.facts["findings"]), entry.facts["facts"])
+
+
+def _data_of(subject: str, fitted: Fitted) -> SubjectData:
+    samples = fitted.samples(subject)
+    first = fitted.subjects[subject].recordings[0]
+    others = [other for other in fitted.subjects if other != subject]
+    return SubjectData(
+        samples=samples,
+        targets=first.targets,
+        space=first.space,
+        features=fitted.features,
+        fits=fitted.fits[subject],
+        stimuli=fitted.subjects[subject].stimuli,
+        aligner=fitted.subjects[subject].aligner,
+        encoder=encoder_for(fitted.encoder, samples),
+        others=lambda: (_data_of(other, fitted) for other in others),
+    )

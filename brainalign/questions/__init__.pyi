@@ -1,0 +1,11 @@
+from .ceiling import Ceiling as Ceiling
+from .compare import Compare as Compare
+from .decoding import Decoding as Decoding
+from .forecast import Forecast as Forecast
+from .ladder import Ladder as Ladder
+from .partition import Partition as Partition
+from .profile import Profile as Profile
+from .study import Part as Part
+from .study import Question as Question
+from .study import SubjectData as SubjectData
+from .tests import Tests as Tests

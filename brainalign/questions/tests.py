@@ -1,0 +1,231 @@
+"""The tests of a study: each subject against surrogates of the responses, and all subjects together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, get_args
+
+import numpy as np
+import xarray as xr
+from sklearn.base import BaseEstimator
+
+from brainalign.analysis.adjacency import adjacency_of, neighbours_among, with_latencies
+from brainalign.analysis.autocorrelation import stretches_of
+from brainalign.analysis.clusters import cluster_test
+from brainalign.analysis.permutation import Penalties, gain_null, score_null
+from brainalign.analysis.profiles import mean_defined
+from brainalign.analysis.significance import fdr, p_values
+from brainalign.analysis.surrogates import SurrogateKind, Surrogates, surrogates
+from brainalign.encoding import BandedRidgeEncoder, RidgeEncoder, Samples
+from brainalign.encoding.splits import gap_in_samples
+from brainalign.errors import DataError, RecipeError, nearest
+from brainalign.questions.group_tests import group_tests
+from brainalign.questions.study import Part, SubjectData, by_layer, by_target
+from brainalign.types import Finding, Floats, Scores
+
+if TYPE_CHECKING:
+    from scipy.sparse import sparray
+
+__all__ = ["STATISTICS", "Tests"]
+
+# Bytes of one subject's null scores, target by target, that are kept for tests of the group.
+KEPT = 200 * 2**20
+STATISTICS = ("r", "gain")
+# What each subject's tests say of targets, in the order of `_Problem`: one by one, and of a family.
+OF_TARGETS = ("p", "q", "p_max", "p_cluster")
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Test the scores of each layer, and its gain over the baseline, against surrogates of the responses.
+
+    Every surrogate is fitted anew, in training and test, at the penalties that were chosen (see `permutation`). All
+    subjects get the same draws, so that the mean over subjects has a null of its own, which allows for the chance that
+    they share because they heard the same stimulus.
+
+    Parameters
+    ----------
+    permutations : int
+        Surrogates.
+    null : {"circular_shift", "block_permutation", "phase_randomisation", "iid_shuffle"}
+        How responses are changed, see `brainalign.analysis.surrogates`.
+    min_shift_s : float
+        Seconds of the shortest shift, or of a block: longer than signals remember. Where rows are items (words,
+        sentences) so many items: longer than what belongs together.
+    clusters : bool
+        Whether to test clusters of neighbouring sensors, voxels or vertices, and latencies.
+    allow_iid : bool
+        Must be True for "iid_shuffle".
+    seed : int
+
+    Examples
+    --------
+    >>> Tests(permutations=200).null
+    'circular_shift'
+    """
+
+    section: ClassVar[str] = "tests"
+    of_group: ClassVar[bool] = False
+
+    permutations: int = 1000
+    null: SurrogateKind = "circular_shift"
+    min_shift_s: float = 20.0
+    clusters: bool = True
+    allow_iid: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.permutations < 20:
+            raise RecipeError(f"tests: {self.permutations} permutations cannot give a p below .05; take 1000.")
+        if self.null not in get_args(SurrogateKind):
+            raise RecipeError(f"tests: there is no null '{self.null}'. {nearest(self.null, get_args(SurrogateKind))}")
+        if self.null == "iid_shuffle" and not self.allow_iid:
+            raise RecipeError(
+                "tests: shuffled samples lose their memory, which makes chance look significant (23 % at .05 where the "
+                "lag-1 autocorrelation is .8): take circular_shift, or say allow_iid: true."
+            )
+        if not self.min_shift_s >= 0:
+            raise RecipeError(f"tests: min_shift_s is {self.min_shift_s}; seconds cannot be negative.")
+
+    def of_subject(self, data: SubjectData) -> Part:
+        """P values of each layer and target, and the null scores of their means.
+
+        Of each statistic ("r", "gain"): ``p``, ``q``, ``p_max`` and, where targets have neighbours, ``p_cluster``
+        (layer, column); ``mean`` (layer,) over columns and ``null_mean`` (layer, permutation); where they are not too
+        many ``observed`` (layer, column) and ``null`` (layer, permutation, column).
+        """
+        _check_encoder(data.encoder)
+        problem = _Problem(data, self._surrogates(data.samples), self.clusters)
+        found: dict[str, list[Floats]] = {}
+        for space in data.features:
+            for statistic in STATISTICS[: 1 if data.samples.baseline is None else 2]:
+                for name, values in problem.tested(space, statistic).items():
+                    found.setdefault(f"{name}_{statistic}", []).append(values)
+        arrays = {name: by_layer(values) for name, values in found.items()}
+        return Part(arrays, problem.findings, {"rows": getattr(data.aligner, "rows", "time")})
+
+    def of_study(self, parts: Mapping[str, Part], scores: Scores) -> xr.Dataset:
+        """P values of all targets, and of means over subjects."""
+        variables = {}
+        for statistic in STATISTICS:
+            for name in OF_TARGETS:
+                values = by_target(parts, f"{name}_{statistic}", scores, ["layer"])
+                if values is not None:
+                    variables[f"{name}_{statistic}"] = values
+        of_group = group_tests(parts, scores, STATISTICS, self.seed, self.clusters)
+        found = xr.Dataset({**variables, **of_group.data_vars}, coords=of_group.coords)
+        rows = {part.facts["rows"] for part in parts.values()}
+        found.attrs = {**of_group.attrs, "name": self.null.replace("_", " "), "rows": "/".join(sorted(rows))}
+        return found
+
+    def _surrogates(self, samples: Samples) -> Surrogates:
+        stretches = [samples.times_s[rows] for _, rows in stretches_of(samples.run, samples.stimulus)]
+        try:
+            return surrogates(
+                self.null,
+                samples.responses,
+                samples.run,
+                n_permutations=self.permutations,
+                seed=self.seed,
+                stimulus=samples.stimulus,
+                # Of what was heard and when, not of the responses: subjects who heard the same get the same draws.
+                length=max(1, *(gap_in_samples(times, self.min_shift_s) for times in stretches)),
+                allow_iid=self.allow_iid,
+            )
+        except DataError as problem:
+            settings = f"null: {self.null}, permutations: {self.permutations}, min_shift_s: {self.min_shift_s:g}"
+            raise DataError(f"tests of subject {samples.subject} ({settings}): {problem}") from problem
+
+
+def _check_encoder(encoder: BaseEstimator) -> None:
+    """Raise a RecipeError if predictions are not those of plain ridge, which is what is refitted."""
+    if isinstance(encoder, RidgeEncoder) and not isinstance(encoder, BandedRidgeEncoder):
+        if encoder.n_components is None and encoder.standardise:
+            return
+        raise RecipeError("tests: surrogates are fitted by ridge of all standardised columns: leave n_components out.")
+    raise RecipeError(f"tests: surrogates are fitted by ridge; for {type(encoder).__name__} take encoder kind 'ridge'.")
+
+
+class _Problem:
+    """One subject's responses and surrogates, tested space by space."""
+
+    def __init__(self, data: SubjectData, drawn: Surrogates, clusters: bool) -> None:
+        samples = data.samples
+        self.data, self.drawn = data, drawn
+        self.usable = samples.usable
+        self.responses = samples.responses[:, self.usable]
+        self.folds = [
+            (np.asarray(train), np.asarray(test))
+            for train, test in samples.splitter.split(self.responses, groups=samples.groups)
+        ]
+        n_layers = sum(len(fits["r"]) for fits in data.fits.values())
+        self.keep_null = 4 * n_layers * drawn.n_permutations * int(self.usable.sum()) <= KEPT
+        self.clusters = clusters and self.adjacency is not None
+        self.findings: list[Finding] = []
+
+    @cached_property
+    def adjacency(self) -> sparray | None:
+        """Neighbours among the usable columns; None where nothing has any."""
+        targets, latencies = self.data.targets, self.data.samples.latencies_s
+        of_targets = adjacency_of(targets, self.data.space)
+        if latencies is not None:
+            of_targets = with_latencies(of_targets, len(targets), len(latencies))
+        return None if of_targets is None else neighbours_among(of_targets, self.usable)
+
+    def tested(self, space: str, statistic: str) -> dict[str, Floats]:
+        """What the tests say of each layer of a space, arrays with layers first."""
+        layers: dict[str, list[Floats]] = {}
+        largest = []
+        for observed, null in self._nulls(space, statistic):
+            p = p_values(observed, null)
+            found = {"p": p, "q": fdr(p), "observed": observed}
+            found |= {"mean": mean_defined(observed, axis=0), "null_mean": mean_defined(null, axis=1)}
+            if self.clusters:
+                found["p_cluster"] = self._of_clusters(observed, null)
+            if self.keep_null:
+                found["null"] = null
+            largest.append(np.where(np.isfinite(observed), null, -np.inf).max(axis=1))
+            for name, values in found.items():
+                layers.setdefault(name, []).append(np.asarray(values, dtype=np.float32))
+        arrays = {name: np.stack(values) for name, values in layers.items()}
+        # The largest of all layers and columns: nothing of the space is picked without paying for it.
+        top = np.max(largest, axis=0)
+        arrays["p_max"] = p_values(arrays["observed"], (np.broadcast_to(one, arrays["observed"].shape) for one in top))
+        return {name: self._spread(values) if name in SPREAD else values for name, values in arrays.items()}
+
+    def _nulls(self, space: str, statistic: str) -> Iterator[tuple[Floats, Floats]]:
+        """Observed (column,) and null (permutation, column) of each layer, of the usable columns."""
+        samples, fits = self.data.samples, self.data.fits[space]
+        drawn, count = self.drawn.apply, self.drawn.n_permutations
+
+        def chosen(name: str, layer: int | None = None) -> Floats:
+            values = fits[name] if layer is None else fits[name][layer]
+            return values[..., self.usable]
+
+        for layer, design in enumerate(samples.place(self.data.features[space])):
+            if statistic == "r":
+                penalties = Penalties(chosen("alpha", layer))
+                yield score_null(design, self.responses, self.folds, penalties, drawn, count)
+            else:
+                assert samples.baseline is not None
+                joint = Penalties(chosen("alpha_joint", layer), chosen("beta_joint", layer))
+                alone = Penalties(chosen("alpha_baseline"))
+                yield gain_null(design, samples.baseline, self.responses, self.folds, joint, alone, drawn, count)
+
+    def _of_clusters(self, observed: Floats, null: Floats) -> Floats:
+        if not np.isfinite(observed).any():
+            return np.full(observed.shape, np.nan)
+        found = cluster_test(observed, null, self.adjacency, test=self.drawn.name, n=len(self.responses)).significance
+        self.findings += [finding for finding in found.findings if finding not in self.findings]
+        return found.p_corrected
+
+    def _spread(self, values: Floats) -> Floats:
+        """Of all columns, those that could not be tested NaN."""
+        whole = np.full((*values.shape[:-1], len(self.usable)), np.nan, dtype=np.float32)
+        whole[..., self.usable] = values
+        return whole
+
+
+SPREAD = (*OF_TARGETS, "observed", "null")
