@@ -41,7 +41,8 @@ class Ceiling:
         "auto" takes repeats where a subject has some, else other subjects.
     threshold : float
         Explainable (or shared) variance at which a ceiling becomes usable, if its interval excludes zero too; scores of
-        other targets are not divided, and the report says how many these are.
+        other targets are not divided, and the report says how many these are. Intervals hold for all latencies of a
+        target together.
     predict_from_others : bool
         Whether to fit the ridge from the other subjects' mean response.
     n_bootstrap : int
@@ -114,7 +115,7 @@ class Ceiling:
 
     def _from_repeats(self, samples: Samples, repeats: Floats, stimulus: np.ndarray) -> Part:
         found = repeatability(repeats, stimulus)
-        settings = {"n_draws": self.n_bootstrap, "seed": self.seed}
+        settings = {"n_draws": self.n_bootstrap, "seed": self.seed, "level": _level(samples)}
         if len(repeats) < FEWEST_DRAWN:
             # So few cannot be drawn from: stretches of time are, longer than the response.
             settings["block_samples"] = _block(repeats.shape[1], samples.gap)
@@ -152,6 +153,7 @@ class Ceiling:
             np.stack(responses),
             groups,
             block_samples=None if len(responses) >= FEWEST_DRAWN else _block(len(moments), data.samples.gap),
+            level=_level(data.samples),
             n_draws=self.n_bootstrap,
             seed=self.seed,
         )
@@ -174,6 +176,11 @@ class Ceiling:
 FEWEST_DRAWN = 4
 # A correlation of fewer samples says nothing.
 FEWEST_SAMPLES = 10
+
+
+def _level(samples: Samples) -> float:
+    """Of intervals that hold 95 % of the time for all latencies of a target together."""
+    return 1 - 0.05 / (1 if samples.latencies_s is None else len(samples.latencies_s))
 
 
 def _block(n_samples: int, gap: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -358,11 +358,21 @@ def _methods(scores: Scores, run: Mapping[str, Any]) -> list[str]:
             f"minus the baseline's r, fold by fold: what the layer adds to the baseline. A joint model can also "
             f"score below the baseline, since more features are harder to fit."
         )
-    paragraphs.append(
-        "No ceiling and no significance test enters these numbers unless stated. Whatever is called best on this page "
-        "(a layer, a target, a latency) was selected on the same scores that are shown for it."
-    )
+    paragraphs.append(_reservation(set(scores.attrs.get("answers", {}))))
     return paragraphs
+
+
+def _reservation(asked: Set[str]) -> str:
+    """What the tables of scores do not hold, where a section of the page does not say otherwise."""
+    lacking = [
+        name for name, question in (("ceiling", "ceiling"), ("significance test", "tests")) if question not in asked
+    ]
+    nothing = f"No {' and no '.join(lacking)} enters this page. " if lacking else ""
+    nested = ' but in the section "Layer profile", where it says so,' if "profile" in asked else ""
+    return (
+        f"{nothing}Whatever is called best in its tables (a layer, a target, a latency) was{nested} selected on the "
+        "same scores that are shown for it."
+    )
 
 
 def _provenance(run: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -25,8 +25,8 @@ KINDS: tuple[SurrogateKind, ...] = ("circular_shift", "block_permutation", "phas
 def v5b(size: Size = "quick", seed: int = 0) -> list[Check]:
     """False positives of the mean over folds of r, and of the gain over a baseline, on independent signals.
 
-    Twenty independent responses to each set of features are a null data set each: 1,000 of every autocorrelation and test
-    in full, 200 in the quick size; the rate must lie in the binomial 99 % interval of 5 %.
+    Twenty independent responses to each set of features are a null data set each: 1,000 of every autocorrelation and
+    test in full, 200 in the quick size; the rate must lie in the binomial 99 % interval of 5 %.
     """
     n_sets = 50 if size == "full" else 10
     n_data = n_sets * N_RESPONSES

@@ -153,7 +153,7 @@ def test_offsets_of_runs_and_units_of_responses_do_not_matter() -> None:
     steps = 3000 * responses.std(axis=0) * (RUNS == "b")[:, None]
 
     def within_runs(number: int, y: Floats) -> Floats:
-        return np.concatenate([np.roll(y[RUNS == run], 5 + number, axis=0) for run in "abc"])
+        return np.concatenate([np.roll(y[run == RUNS], 5 + number, axis=0) for run in "abc"])
 
     given = (features, responses.astype(np.float32) * np.float32(1e-12), folds, Penalties(alpha), within_runs, 3)
     observed, null = score_null(*given)

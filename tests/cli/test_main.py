@@ -33,7 +33,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
     for story in ("one", "two", "three"):
-        (tmp_path / f"{story}.csv").write_text(WORDS)
+        (tmp_path / f"{story}.csv").write_text(WORDS.replace("word5", story))
         np.save(tmp_path / f"s1_{story}.npy", random.normal(size=(55, 3)).astype(np.float32))
     (tmp_path / "recipe.yaml").write_text(RECIPE.format(title="A pilot"))
     return tmp_path

@@ -112,7 +112,7 @@ def write_arrays_study(folder: Path, seed: int = 0) -> dict[str, Any]:
     responses = []
     for story in ("one", "two", "three"):
         onset = np.sort(random.uniform(0, 160, 300))
-        rows = [f"{time:.3f},0.2,word{k % 7}" for k, time in enumerate(onset)]
+        rows = [f"{time:.3f},0.2,{story if k == 5 else f'word{k % 7}'}" for k, time in enumerate(onset)]
         (folder / f"{story}.csv").write_text("\n".join(["onset,duration,text", *rows]) + "\n")
         np.save(folder / f"s1_{story}.npy", random.normal(size=(90, 3)).astype(np.float32))
         responses.append({"subject": "s1", "stimulus": story, "path": f"s1_{story}.npy", "tr_s": 2.0})

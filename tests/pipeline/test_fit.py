@@ -22,7 +22,7 @@ from brainalign.types import Aligner, Clock, Recording, Stimulus
 
 TOY = ToyModel(n_layers=2, dimension=6)
 TEXT = "the cat sat on a mat and saw the dog run by the old house " * 20
-STIMULI = {f"story{k}": Stimulus(f"story{k}", words_from_text(TEXT, seed=k)) for k in range(3)}
+STIMULI = {f"story{k}": Stimulus(f"story{k}", words_from_text(f"{TEXT} number {k}", seed=k)) for k in range(3)}
 FEATURES = {name: TOY.extract(stimulus) for name, stimulus in STIMULI.items()}
 # The layers, the embeddings among them, and the baseline.
 PROBLEMS = len(TOY.extract(STIMULI["story0"]).layers) + 1

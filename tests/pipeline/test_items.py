@@ -15,6 +15,7 @@ import pytest
 from brainalign.alignment import Epochs, Hemodynamic, Items
 from brainalign.config import load_recipe, parse_recipe
 from brainalign.datasets import check_recording, load_dataset
+from brainalign.encoding import Splits
 from brainalign.errors import DataError, DataWarning, RecipeError
 from brainalign.features import ToyModel
 from brainalign.pipeline import score_layers
@@ -24,6 +25,8 @@ from brainalign.store import Store
 from brainalign.types import Clock, Finding, Floats, Recording, Stimulus
 
 MODEL = ToyModel(n_layers=3, dimension=6)
+# There is one run only.
+BLOCKS = Splits(outer="blocks")
 VOCABULARY = ["the", "cat", "sat", "on", "mats", "and", "saw", "some", "dogs", "running", "by", "an", "old", "house"]
 POOL: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "words": lambda words: words,
@@ -72,8 +75,12 @@ def test_the_planted_layer_is_found_though_trials_are_rejected(kind: str) -> Non
     stimulus = stimulus_of(kind)
     responses = [planted(stimulus, seed) for seed in (1, 2)]
     responses[1][::7] = np.nan
-    with pytest.warns(DataWarning, match="subject s1, run 1: 43 of 300 items have no response"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         scores = score_layers(dataset_of(stimulus, responses), MODEL, store=None)
+    told = " ".join(str(warning.message) for warning in caught)
+    assert "subject s1, run 1: 43 of 300 items have no response" in told
+    assert "fewer than three runs" in told
     r = scores["r"].mean("fold").values
     assert "latency" not in scores.dims
     assert r.argmax(axis=0).tolist() == [0, 1, 2, 3] * 2, r.round(2)
@@ -86,7 +93,7 @@ def test_a_target_that_lacks_an_item_is_undefined_and_the_others_are_scored() ->
     response = planted(stimulus, 1)
     response[5, 2] = np.nan
     with pytest.warns(DataWarning, match="1 of 4 targets hold NaN"):
-        scores = score_layers(dataset_of(stimulus, [response]), MODEL, baseline=(), store=None)
+        scores = score_layers(dataset_of(stimulus, [response]), MODEL, baseline=(), splits=BLOCKS, store=None)
     assert scores["status"].values.tolist() == ["ok", "ok", "nonfinite", "ok"]
     defined = np.isfinite(scores["r"].values).all(axis=(0, 1))
     assert defined.tolist() == [True, True, False, True]
@@ -95,8 +102,8 @@ def test_a_target_that_lacks_an_item_is_undefined_and_the_others_are_scored() ->
 def test_subjects_of_the_same_items_get_the_scores_that_they_get_alone() -> None:
     stimulus = stimulus_of("sentences")
     responses = [planted(stimulus, seed) for seed in (1, 2)]
-    both = score_layers(dataset_of(stimulus, responses), MODEL, store=None)
-    alone = score_layers(dataset_of(stimulus, responses[:1]), MODEL, store=None)
+    both = score_layers(dataset_of(stimulus, responses), MODEL, splits=BLOCKS, store=None)
+    alone = score_layers(dataset_of(stimulus, responses[:1]), MODEL, splits=BLOCKS, store=None)
     np.testing.assert_allclose(both["r_joint"].values[..., :4], alone["r_joint"].values, atol=1e-5)
 
 
@@ -107,8 +114,8 @@ def test_words_that_are_counted_to_other_items_are_fitted_anew(tmp_path: Path) -
     # Each sentence loses its first word to the one before.
     moved = np.r_[0, stimulus.words["item"][:-1]]
     other = Stimulus(stimulus.id, stimulus.words.assign(item=moved))
-    first = score_layers(dataset_of(stimulus, [response]), MODEL, store=store)
-    second = score_layers(dataset_of(other, [response]), MODEL, store=store)
+    first = score_layers(dataset_of(stimulus, [response]), MODEL, splits=BLOCKS, store=store)
+    second = score_layers(dataset_of(other, [response]), MODEL, splits=BLOCKS, store=store)
     assert abs(first["r"].values - second["r"].values).max() > 0.05
 
 
@@ -145,7 +152,7 @@ def test_a_subject_without_any_response_is_left_out_and_named() -> None:
     stimulus = stimulus_of("words")
     responses = [planted(stimulus, 1), np.full((300, 4), np.nan)]
     with warnings.catch_warnings(action="ignore"):
-        scores = score_layers(dataset_of(stimulus, responses), MODEL, baseline=(), store=None)
+        scores = score_layers(dataset_of(stimulus, responses), MODEL, baseline=(), splits=BLOCKS, store=None)
     assert {finding["code"] for finding in scores.attrs["findings"]} == {"empty-recording", "subject-left-out"}
     assert np.isfinite(scores["r"].values[..., :4]).all()
     assert set(scores["status"].values[:4]) == {"ok"}
@@ -214,4 +221,4 @@ def test_frank2015_runs_whole(shared: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert r["N400"].mean() == pytest.approx(0.07, abs=0.01)
     assert abs(r["baseline"].mean()) < 0.03
     codes = {finding["code"] for finding in scores["N400"].attrs["findings"]}
-    assert codes == {"items-without-response", "words-not-scored"}
+    assert codes == {"items-without-response", "words-not-scored", "W202"}

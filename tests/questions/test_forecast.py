@@ -136,30 +136,30 @@ def test_samples_without_whole_windows_are_left_out_and_counted(scores: Scores) 
 
 def test_responses_to_the_present_word_alone_have_raw_gains_but_no_contrast_where_the_base_is_lossy() -> None:
     """Slow vectors, of which few components are kept: neighbouring words bring back what these lost."""
-    stimuli = {f"run{k}": Stimulus(f"run{k}", words_from_text(f"so it was {k}. " * 100, k)) for k in range(3)}
+    stimuli = {f"run{k}": Stimulus(f"run{k}", words_from_text(f"so it was {k}. " * 150, k)) for k in range(3)}
     model = _Slow()
     features = {name: model.extract(stimulus) for name, stimulus in stimuli.items()}
     truth = pd.DataFrame({"name": [f"r{i}" for i in range(8)], "planted_layer": 1, "explained_variance": 0.6})
     data = simulate_fmri(stimuli, features, truth.assign(rate_variance=0.0), ["a"])
-    question = Forecast(distances=(-2, 8), base="components", n_components=4, floor=1)
+    question = Forecast(layer=1, distances=(-1, 3), width=3, base="components", n_components=4, floor=0)
     lossy = asked(data, question, model, alignment=Hemodynamic())
     lossless = asked(data, replace(question, base="all"), model, alignment=Hemodynamic())
-    assert at(lossy, "forecast_group_gain", 8) > 0.01
-    assert at(lossless, "forecast_group_gain", 8) < 0.01
+    assert at(lossy, "forecast_group_gain", 3) > 0.02
+    assert at(lossless, "forecast_group_gain", 3) < 0.01
     for found in (lossy, lossless):
-        assert abs(at(found, "forecast_group_contrast", 8)) < 0.05
-        assert abs(at(found, "forecast_group_passive", 8)) < 0.05
+        assert abs(at(found, "forecast_group_contrast", 3)) < 0.04
+        assert abs(at(found, "forecast_group_passive", 3)) < 0.04
 
 
 class _Slow(ToyModel):
-    """Vectors that change slowly from word to word, two layers of twelve dimensions."""
+    """Vectors that change from word to word, some dimensions more slowly than others."""
 
     def extract(self, stimulus: Stimulus):  # type: ignore[no-untyped-def]
         found = ToyModel(n_layers=1, dimension=12).extract(stimulus)
         random = np.random.default_rng(len(stimulus.words) + int(stimulus.id[-1]))
-        values = random.normal(size=found.values.shape)
+        values, memory = random.normal(size=found.values.shape), np.linspace(0.5, 0.98, found.values.shape[2])
         for word in range(1, values.shape[1]):
-            values[:, word] += 0.9 * values[:, word - 1]
+            values[:, word] = memory * values[:, word - 1] + np.sqrt(1 - memory**2) * values[:, word]
         return replace(found, values=values.astype(np.float32))
 
 

@@ -94,6 +94,7 @@ def test_without_a_baseline_only_r_is_tested() -> None:
     assert not [name for name in scores if str(name).endswith("gain")]
 
 
+@pytest.mark.slow
 def test_several_spaces_stand_one_after_the_other_and_each_has_its_own_maximum() -> None:
     other = ToyModel(n_layers=1, dimension=5, seed=3)
     data, question = planted_fmri(1), questions.Tests(permutations=40, min_shift_s=16.0)
@@ -121,6 +122,7 @@ def test_undefined_targets_are_not_tested() -> None:
     assert np.isfinite(scores["subject_mean_r"]).all()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_other_ones(fmri: Scores) -> None:
     again = scored(planted_fmri(2), FEW)
     np.testing.assert_array_equal(again["p_gain"], fmri["p_gain"])
@@ -174,6 +176,7 @@ def test_scores_of_surrogates_beyond_what_is_kept_leave_the_rest_as_it_is(
 # ------------------------------------------------------------------------------------------------------- clusters
 
 
+@pytest.mark.slow
 def test_clusters_of_neighbouring_sensors_and_latencies_are_where_something_was_planted() -> None:
     data = Simulated(modality="meg", n_subjects=2, n_runs=3, n_words=150, n_layers=1, dimension=4)
     scores = scored(

@@ -59,6 +59,7 @@ def test_the_raw_gain_in_the_place_of_the_contrast_fails(
 
 
 def test_delays_that_are_not_told_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecasts, "REDUCED", 3)
     cell = forecasts._Cell(forecasts.AHEAD, slow=False, fixed=False, lossy=True)
 
     def blind() -> bool:

@@ -51,7 +51,7 @@ def _sentences(scores: Scores, told: Mapping[str, Any]) -> Iterator[str]:
         yield f"No target has a usable ceiling ({_counts(status)}), so that no score is divided by one."
     if "isc_leave_one_out" in scores:
         yield (
-            "Beside it stands the correlation of a subject with the mean of the others, over targets "
+            "Beside it stands the correlation of a subject with the mean of the others, on average "
             f"{_mean(scores['isc_leave_one_out'])}{_from_others(scores)}. None of these is an upper bound: a subject's "
             "own part can be predictable too."
         )

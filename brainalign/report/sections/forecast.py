@@ -24,7 +24,10 @@ def section(scores: Scores) -> Section | None:
     if "forecast_group_gain" not in scores:
         return None
     told = scores.attrs["answers"]["forecast"]
-    tables = [("A(d) and its controls, mean over targets and subjects", table_of(list(_rows(scores, told))))]
+    tables = [("A(d) and its controls, mean over targets and subjects", table_of(list(_rows(scores))))]
+    tests = list(_p_values(scores, told))
+    if tests:
+        tables.append(("Tests of A(d), mean over targets (family: the distances)", table_of(tests)))
     if "forecast_depth_contrast" in scores:
         distance = told["depth_distance"]
         caption = f"Windows of each layer at d = {distance} beside the same base, mean over targets and subjects"
@@ -101,7 +104,7 @@ def _controls(scores: Scores, told: Mapping[str, Any]) -> Iterator[str]:
     if "forecast_group_passive" in scores:
         highest = np.nanmax(np.abs(scores["forecast_group_passive"].values))
         yield (
-            "The passive control are responses made of what the present word predicts and noise of the same spectrum, "
+            "The passive control is responses made of what the present word predicts and noise of the same spectrum, "
             f"analysed alike: |A| of at most {number(float(highest), 4)}."
         )
 
@@ -135,8 +138,9 @@ def _tests(scores: Scores, told: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"Stimulus-level: A(d) against those of {told['permutations']:,} passive brains, what the present word "
             "predicts and the rest of the responses circularly shifted within each stimulus by at least "
-            f"{_one_or_range(told['min_shift'].values())} samples, the same for all subjects, every one fitted anew at "
-            "the penalties chosen; one-sided. q: Benjamini-Hochberg over the distances."
+            f"{_one_or_range(told['min_shift'].values())} samples, the same for all subjects, every one fitted anew "
+            "(all windows at common penalties, so that none is favoured); one-sided. q: Benjamini-Hochberg over the "
+            "distances."
         )
     if any(f"forecast_group_p_{test}" in scores for test in SUBJECT_TESTS):
         yield (
@@ -148,7 +152,7 @@ def _tests(scores: Scores, told: Mapping[str, Any]) -> Iterator[str]:
         yield "A(d) is not tested over subjects: there are too few for any such test, and no permutations."
 
 
-def _rows(scores: Scores, told: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def _rows(scores: Scores) -> Iterator[dict[str, str]]:
     variants = scores["forecast_variant"].values.astype(str).tolist() if "forecast_variant" in scores.dims else []
     for place in _contrasted(scores):
         row = _place(scores, place) | {
@@ -163,16 +167,24 @@ def _rows(scores: Scores, told: Mapping[str, Any]) -> Iterator[dict[str, str]]:
             row[f"A, {name}"] = signed(float(values[place]), 4)
         if "forecast_group_passive" in scores:
             row["A, passive"] = signed(_of(scores, "forecast_group_passive", place), 4)
+        yield row
+
+
+def _p_values(scores: Scores, told: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    tests = [test for test in SUBJECT_TESTS if f"forecast_group_p_{test}" in scores]
+    if not tests and "forecast_group_p_stimulus" not in scores:
+        return
+    for place in _contrasted(scores):
+        row = _place(scores, place) | {"A": signed(_of(scores, "forecast_group_contrast", place), 4)}
         if "forecast_group_p_stimulus" in scores:
             count = told["permutations"]
             row[f"p stimulus-level ({count:,} permutations)"] = p_text(
                 _of(scores, "forecast_group_p_stimulus", place), count
             )
             row["q stimulus-level"] = p_text(_of(scores, "forecast_group_q_stimulus", place))
-        for test, title in SUBJECT_TESTS.items():
-            if f"forecast_group_p_{test}" in scores:
-                row[f"p {title}"] = p_text(_of(scores, f"forecast_group_p_{test}", place))
-                row[f"q {title}"] = p_text(_of(scores, f"forecast_group_q_{test}", place))
+        for test in tests:
+            row[f"p {SUBJECT_TESTS[test]}"] = p_text(_of(scores, f"forecast_group_p_{test}", place))
+            row[f"q {SUBJECT_TESTS[test]}"] = p_text(_of(scores, f"forecast_group_q_{test}", place))
         yield row
 
 

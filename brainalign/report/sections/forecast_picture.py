@@ -33,15 +33,17 @@ def forecast_picture(scores: Scores) -> CaptionedFigure:
     names = ["the layer's own vectors", *variants, "windows from elsewhere", "passive control"]
     figure = CaptionedFigure(figsize=(WIDTH_IN, 4.6 + key_height_in(names)), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 3))
-    lines = {names[0]: _curve(top, distance, scores["forecast_subject_gain"].values, 0)}
-    contrast = scores["forecast_subject_contrast"].values
+    gain, contrast = scores["forecast_subject_gain"].values, scores["forecast_subject_contrast"].values
     ahead = np.isfinite(contrast).any(axis=0)
-    _curve(bottom, distance[ahead], contrast[:, ahead], 0)
+    lines = {}
     for number, name in enumerate(variants, start=1):
         of_variant = scores["forecast_subject_variant_gain"].values[:, number - 1]
         lines[name] = _curve(top, distance, of_variant, number)
         of_variant = scores["forecast_subject_variant_contrast"].values[:, number - 1]
         _curve(bottom, distance[ahead], of_variant[:, ahead], number)
+    # Last, so that it lies on the others, and is named first.
+    lines = {names[0]: _curve(top, distance, gain, 0), **lines}
+    _curve(bottom, distance[ahead], contrast[:, ahead], 0)
     if "forecast_floor" in scores:
         floor = float(scores["forecast_floor"].mean())
         lines["windows from elsewhere"] = top.axhline(floor, color=FLOOR, linestyle="--", linewidth=1)

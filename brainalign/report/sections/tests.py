@@ -99,10 +99,11 @@ def _targets(scores: Scores, statistic: str, test: str, count: int) -> str:
         return f"No target's {TITLES[statistic]} could be tested."
     latencies = " and latencies" if "latency" in scores.dims else ""
     words = (
-        f"{TITLES[statistic]}, target by target ({test}, {count:,} permutations): {(q < LEVEL)[tested].mean():.0%} of "
+        f"Target by target, {TITLES[statistic]} ({test}, {count:,} permutations): {(q < LEVEL)[tested].mean():.0%} of "
         f"{int(tested.sum()):,} tests over {n_layers} layers have q < .05 (Benjamini-Hochberg; family: all targets"
-        f"{latencies} of a subject and layer); {(largest < LEVEL)[tested].mean():.0%} have p < .05 by the maximum "
-        "statistic (family: all of a subject, feature space and its layers)"
+        f"{latencies} of a subject and layer{_fewest(scores, tested, count)}); "
+        f"{(largest < LEVEL)[tested].mean():.0%} have p < .05 by the maximum statistic (family: all targets{latencies} "
+        "of a subject in all layers of a feature space)"
     )
     name = f"p_cluster_{statistic}"
     if name in scores:
@@ -110,7 +111,17 @@ def _targets(scores: Scores, statistic: str, test: str, count: int) -> str:
             f"; {(scores[name].values < LEVEL)[tested].mean():.0%} lie in a cluster of p < .05 (cluster mass, family: "
             "all clusters of a subject and layer; no claim on where a cluster begins or ends)"
         )
-    return words[0].upper() + words[1:] + "."
+    return f"{words}."
+
+
+def _fewest(scores: Scores, tested: np.ndarray, count: int) -> str:
+    """How many tests of a family must have the smallest p for any q to be below the level, where one is not enough."""
+    whose = scores["subject"].values.astype(str)
+    family = max(int(tested[0][whose == subject].sum()) for subject in subject_names(scores))
+    fewest = int(np.ceil(family / (LEVEL * (count + 1))))
+    if fewest <= 1:
+        return ""
+    return f"; with so many permutations q < .05 takes {fewest} or more of its {family:,} tests at the smallest p"
 
 
 def _shared_targets(scores: Scores, statistic: str, test: str, count: int) -> str:

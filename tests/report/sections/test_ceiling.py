@@ -57,7 +57,7 @@ def test_each_layer_s_share_of_the_ceiling_stands_with_its_interval() -> None:
 def test_what_others_predict_is_no_upper_bound() -> None:
     values = ("target", [0.2, 0.4, 0.3, np.nan, 0.3])
     text = text_of(section(with_ceiling(isc_leave_one_out=values)))
-    assert "the correlation of a subject with the mean of the others, over targets 0.300" in text
+    assert "the correlation of a subject with the mean of the others, on average 0.300" in text
     assert "None of these is an upper bound" in text
     assert "ridge" not in text
     assert "with r = 0.300" in text_of(section(with_ceiling(isc_leave_one_out=values, r_from_others=values)))

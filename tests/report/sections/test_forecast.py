@@ -100,18 +100,20 @@ def test_every_p_stands_with_its_test_its_permutations_and_its_family() -> None:
     scores = answered(over_subjects=True)
     found = section(scores)
     assert found is not None
-    headers = found.tables[0][1].headers
+    (_, table), (caption, of_tests) = found.tables
+    assert "family: the distances" in caption
+    headers = of_tests.headers
     p_columns = [header for header in headers if header[:2] in ("p ", "q ")]
     assert p_columns == [
         "p stimulus-level (99 permutations)", "q stimulus-level", "p Wilcoxon", "q Wilcoxon", "p sign flip",
         "q sign flip",
     ]  # fmt: skip
-    (row,) = found.tables[0][1].groups[0][1]
+    (row,) = of_tests.groups[0][1]
     cells = dict(zip(headers, row, strict=True))
     assert cells["d (words)"] == "+8"
     assert cells["p stimulus-level (99 permutations)"] == "≤ .010"
     assert cells["p Wilcoxon"] == ".030"
-    assert cells["A, restarting"] == "0.0000"
+    assert dict(zip(table.headers, table.groups[0][1][0], strict=True))["A, restarting"] == "0.0000"
     text = " ".join(found.paragraphs)
     assert "99 passive brains" in text
     assert "Benjamini-Hochberg over the distances" in text
@@ -138,8 +140,8 @@ def test_layers_and_the_horizon_have_tables_of_their_own() -> None:
     scores = scores.assign_coords(horizon_layer=["layer 0", "layer 1"], horizon_distance=[1, 2])
     found = section(scores)
     assert found is not None
-    assert [table.n_rows for _, table in found.tables] == [1, 2, 2]
-    assert found.tables[2][1].groups[0][1][1] == ("layer 1", "+0.400", "+0.350", "beyond")
+    assert [table.n_rows for _, table in found.tables] == [1, 1, 2, 2]
+    assert found.tables[3][1].groups[0][1][1] == ("layer 1", "+0.400", "+0.350", "beyond")
     assert "layer number k* = 1 ± 0.0" in " ".join(found.paragraphs)
 
 

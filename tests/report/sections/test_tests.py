@@ -83,7 +83,7 @@ def test_the_test_is_named_with_its_number_of_permutations_and_families() -> Non
         "200 surrogates of the responses (circular shift, within each stimulus of each run, by at least 20 s)" in text
     )
     assert "family: all targets of a subject and layer" in text
-    assert "family: all of a subject, feature space and its layers" in text
+    assert "family: all targets of a subject in all layers of a feature space" in text
     assert "9 to 22 % of such cases at .05" in text
     assert "only what the baseline leaves of the responses is changed" in text
     assert "cluster" not in text
@@ -154,6 +154,12 @@ def test_without_a_baseline_nothing_is_said_of_a_gain() -> None:
     assert "baseline" not in text_of(found)
     assert found is not None
     assert len(found.tables) == len(found.folded) == 1
+
+
+@pytest.mark.parametrize(("permutations", "words"), [(19, "takes 3 or more of its 3 tests"), (200, None)])
+def test_it_is_said_how_many_tests_it_takes_for_any_q_to_be_small(permutations: int, words: str | None) -> None:
+    text = text_of(section(answered(permutations=permutations)))
+    assert (words in text) if words else ("or more of its" not in text)
 
 
 def test_where_nothing_could_be_tested_there_is_no_share() -> None:
