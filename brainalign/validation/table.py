@@ -18,7 +18,7 @@ DESIGNS: Mapping[str, str] = {
     "V4": "leaks:v4",
     "V4b": "leaks:v4b",
     "V5": "nulls:v5",
-    "V5b": "brainalign.validation.refits:v5b",
+    "V5b": "refits:v5b",
     "V6": "ceilings:v6",
     "V6b": "ceilings:v6b",
     "V7a": "forecasts:v7a",
