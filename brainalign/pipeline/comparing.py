@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,19 +12,17 @@ import xarray as xr
 from brainalign.analysis.compare import Measure
 from brainalign.config import alignment_of, check_alignment, settings_of
 from brainalign.encoding import Splits
-from brainalign.errors import DataError, DataWarning, RecipeError
-from brainalign.features import own_space
+from brainalign.errors import DataError, DataWarning
 from brainalign.pipeline.aligned import Subject, aligned
 from brainalign.pipeline.extraction import Progress, extract_features, silent
+from brainalign.pipeline.spaces import Space, by_subject, check_features, spaces_of
 from brainalign.questions.compare import Compare
 from brainalign.questions.study import Part
 from brainalign.registry import ALIGNMENTS, find
 from brainalign.store import Store
-from brainalign.types import Aligner, Dataset, Extractor, Features, Finding, Recording, Stimulus
+from brainalign.types import Aligner, Dataset, Features, Finding
 
 __all__ = ["compare"]
-
-Space = Extractor | Callable[[Stimulus], Any]
 
 
 def compare(
@@ -87,6 +84,7 @@ def compare(
     ({'subject': 2, 'layer': 3}, 'circular shift')
     """
     question = replace(Compare() if settings is None else settings, measures=(measure,))
+    check_features(features)
     if alignment is None:
         alignment = find(alignment_of(data.modality, data.rows), ALIGNMENTS, "alignment")()
     check_alignment(alignment, data.rows, data.name)
@@ -94,11 +92,11 @@ def compare(
     if not recordings:
         raise DataError(f"Dataset '{data.name}' has no recordings of the subjects chosen.")
     stimuli = {recording.stimulus: data.stimuli[recording.stimulus] for recording in recordings}
-    spaces = {space.name: extract_features(space, stimuli, store, progress) for space in _spaces(features, stimuli)}
+    spaces = {space.name: extract_features(space, stimuli, store, progress) for space in spaces_of(features, stimuli)}
     splits = Splits() if splits is None else splits
     parts: dict[str, Part] = {}
     findings = [*data.findings, *(finding for recording in recordings for finding in recording.findings)]
-    for subject, own in _by_subject(recordings).items():
+    for subject, own in by_subject(recordings).items():
         progress("compare", len(parts), len(data.subjects))
         samples, found = aligned(Subject(own, stimuli, (), alignment, splits))
         findings += found
@@ -110,28 +108,6 @@ def compare(
     if not parts:
         raise DataError(f"Dataset '{data.name}': every subject had to be left out ({findings[-1]}).")
     return _labelled(question, parts, spaces, findings)
-
-
-def _spaces(features: Space | Sequence[Space], stimuli: Mapping[str, Stimulus]) -> list[Extractor]:
-    given = list(features) if isinstance(features, Sequence) and not isinstance(features, str) else [features]
-    for space in given:
-        if not hasattr(space, "extract") and (isinstance(space, type) or not callable(space)):
-            raise RecipeError(
-                f"features are stages such as LanguageModel('gpt2'), or functions of a stimulus, not {space!r}."
-            )
-    spaces = [space if isinstance(space, Extractor) else own_space(space, stimuli) for space in given]
-    names = [space.name for space in spaces]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise RecipeError(f"features: two feature spaces are called '{twice}'; give one a name: Named('mine', space).")
-    return spaces
-
-
-def _by_subject(recordings: Sequence[Recording]) -> dict[str, list[Recording]]:
-    subjects: dict[str, list[Recording]] = {}
-    for recording in recordings:
-        subjects.setdefault(recording.subject, []).append(recording)
-    return subjects
 
 
 def _labelled(

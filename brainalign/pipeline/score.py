@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,8 +14,7 @@ from sklearn.base import BaseEstimator
 
 from brainalign.config import alignment_of, check_alignment, settings_of
 from brainalign.encoding import RidgeEncoder, Splits
-from brainalign.errors import DataError, DataWarning, FitWarning, RecipeError, listed
-from brainalign.features import own_space
+from brainalign.errors import DataError, DataWarning, FitWarning, listed
 from brainalign.files import digest_of
 from brainalign.pipeline.aligned import Subject
 from brainalign.pipeline.answers import Fitted, answered
@@ -24,6 +23,7 @@ from brainalign.pipeline.baselines import baseline_names, check_baseline
 from brainalign.pipeline.extraction import Progress, extract_features, silent, stimulus_digest
 from brainalign.pipeline.fit import Unit, UnitScores, fit_units, shareable
 from brainalign.pipeline.fit_findings import Result, feature_outliers, fit_findings
+from brainalign.pipeline.spaces import Space, by_subject, check_features, spaces_of
 from brainalign.questions import Question
 from brainalign.registry import ALIGNMENTS, find
 from brainalign.store import Store
@@ -34,10 +34,6 @@ __all__ = ["score_layers"]
 
 # Raised when the same settings and data would give other numbers than before.
 CODE_VERSION = 8
-
-
-# A stage of brainalign.features, or a function of one's own that gives an array of shape (word, dimension) or the like.
-Space = Extractor | Callable[[Stimulus], Any]
 
 
 def score_layers(
@@ -109,13 +105,7 @@ def score_layers(
     >>> dict(scores.r.sizes)
     {'layer': 3, 'fold': 3, 'target': 4}
     """
-    given = list(features) if isinstance(features, Sequence) and not isinstance(features, str) else [features]
-    for space in given:
-        if not hasattr(space, "extract") and (isinstance(space, type) or not callable(space)):
-            raise RecipeError(
-                f"features are stages such as LanguageModel('gpt2'), or functions of a stimulus, not {space!r}."
-            )
-    _check_names([space.name for space in given if isinstance(space, Extractor)])
+    check_features(features)
     if alignment is None:
         alignment = find(alignment_of(data.modality, data.rows), ALIGNMENTS, "alignment")()
     check_alignment(alignment, data.rows, data.name)
@@ -123,10 +113,7 @@ def score_layers(
     if not recordings:
         raise DataError(f"Dataset '{data.name}' has no recordings of the subjects chosen.")
     stimuli = {recording.stimulus: data.stimuli[recording.stimulus] for recording in recordings}
-    spaces = [space if isinstance(space, Extractor) else own_space(space, stimuli) for space in given]
-    _check_names([space.name for space in spaces])
-    for space in spaces:
-        _check_needs(space, stimuli)
+    spaces = spaces_of(features, stimuli)
     names = baseline_names(data.modality, recordings, stimuli) if baseline == "auto" else tuple(baseline)
     check_baseline(names, recordings, stimuli)
     study = Study(
@@ -164,34 +151,6 @@ def _refuse_warnings(findings: Sequence[Mapping[str, str]]) -> None:
         )
 
 
-def _check_names(names: Sequence[str]) -> None:
-    """Raise a RecipeError if two feature spaces would stand under one name."""
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise RecipeError(
-            f"features: two feature spaces are called '{twice}'. Give one a `name` of its own (in Python: "
-            "Named('mine', space)), or ask for several layers of one model in one entry."
-        )
-
-
-def _check_needs(space: Extractor, stimuli: Mapping[str, Stimulus]) -> None:
-    """Raise a RecipeError if a stimulus lacks what a feature space cannot do without."""
-    lacks = {
-        "sentences": lambda stimulus: "sentence" not in stimulus.words,
-        "sound": lambda stimulus: stimulus.audio is None,
-    }
-    mends = {
-        "sentences": "a column `sentence` in its words, with a number for each sentence",
-        "sound": "its audio",
-    }
-    for need in getattr(space, "needs", ()):
-        lacking = next((name for name, stimulus in stimuli.items() if lacks[need](stimulus)), None)
-        if lacking is not None:
-            raise RecipeError(
-                f"features: '{space.name}' needs {need}, and stimulus '{lacking}' has none: it needs {mends[need]}."
-            )
-
-
 @dataclass(frozen=True)
 class Study:
     """What all feature spaces share."""
@@ -206,10 +165,7 @@ class Study:
 
     def by_subject(self) -> dict[str, list[Recording]]:
         """Each subject's recordings."""
-        subjects: dict[str, list[Recording]] = {}
-        for recording in self.recordings:
-            subjects.setdefault(recording.subject, []).append(recording)
-        return subjects
+        return by_subject(self.recordings)
 
     def subject(self, recordings: Sequence[Recording]) -> Subject:
         """What the samples of one subject are made of."""

@@ -15,7 +15,7 @@ from brainalign.analysis.moments import shift_in_samples
 from brainalign.analysis.windows import WordWindows, complete_words, reached
 from brainalign.encoding import RidgeEncoder
 from brainalign.errors import DataError, RecipeError, nearest
-from brainalign.questions.study import SubjectData
+from brainalign.questions.study import SubjectData, layer_number
 from brainalign.types import Features, Floats
 
 __all__ = ["WholeWindows", "heard", "known_space", "layer_of", "plain_ridge"]
@@ -34,7 +34,7 @@ def layer_of(features: Mapping[str, Features], layer: int | str | None, where: s
         If there is no such layer.
     """
     layers = next(iter(features.values())).layers
-    number = round((len(layers) - 1) * 2 / 3) if layer is None else _number_of(layer, layers, where)
+    number = round((len(layers) - 1) * 2 / 3) if layer is None else layer_number(layer, layers, f"forecast: '{where}'")
     return {name: one.select([number]) for name, one in features.items()}, number
 
 
@@ -148,15 +148,6 @@ class WholeWindows:
         return shift_in_samples(
             samples.times_s[self.rows], samples.run[self.rows], samples.stimulus[self.rows], seconds
         )
-
-
-def _number_of(layer: int | str, layers: tuple[str, ...], where: str) -> int:
-    name = str(layer)
-    if name in layers:
-        return layers.index(name)
-    if name.isdecimal() and int(name) < len(layers):
-        return int(name)
-    raise RecipeError(f"forecast: '{where}' has no layer '{name}'. {nearest(name, layers)}")
 
 
 def _delays_and_reach(data: SubjectData) -> tuple[tuple[int, ...], tuple[float, float]]:

@@ -14,7 +14,7 @@ from brainalign.analysis.partitioning import partition
 from brainalign.analysis.profiles import mean_defined
 from brainalign.encoding import BandedRidgeEncoder
 from brainalign.errors import RecipeError, nearest
-from brainalign.questions.study import Part, SubjectData, by_target, subject_of_target
+from brainalign.questions.study import Part, SubjectData, by_target, layer_number, subject_of_target
 from brainalign.types import Finding, Floats, Scores
 
 __all__ = ["Partition"]
@@ -118,7 +118,7 @@ class Partition:
             raise RecipeError(f"partition: there is no feature space '{space}'. {nearest(space, known)}")
         features = data.features[space]
         layers = next(iter(features.values())).layers
-        number = _layer_number(layer, layers, space)
+        number = layer_number(layer, layers, f"partition: '{space}'") if layer else round((len(layers) - 1) * 2 / 3)
         columns = next(iter(data.samples.place({name: one.select([number]) for name, one in features.items()})))
         if self.n_components is None or columns.shape[1] <= self.n_components:
             return columns
@@ -128,13 +128,3 @@ class Partition:
         # Of all samples, held-out ones too: responses do not enter.
         standard = StandardScaler().fit_transform(columns)
         return PCA(self.n_components, random_state=self.seed).fit_transform(standard)
-
-
-def _layer_number(layer: str, layers: tuple[str, ...], space: str) -> int:
-    if not layer:
-        return round((len(layers) - 1) * 2 / 3)
-    if layer in layers:
-        return layers.index(layer)
-    if layer.isdecimal() and int(layer) < len(layers):
-        return int(layer)
-    raise RecipeError(f"partition: '{space}' has no layer '{layer}'. {nearest(layer, layers)}")

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from brainalign.analysis.autocorrelation import stretches_of
 from brainalign.analysis.hierarchies import temporal_score
 from brainalign.analysis.latencies import before_onset, preferred_latency
+from brainalign.analysis.moments import shift_in_samples
 from brainalign.analysis.permutation import Penalties, score_null
 from brainalign.analysis.profiles import mean_defined
 from brainalign.analysis.surrogates import CircularShift
 from brainalign.encoding import BandedRidgeEncoder, RidgeEncoder
-from brainalign.encoding.splits import gap_in_samples
 from brainalign.errors import DataError, RecipeError
 from brainalign.questions.profile_layers import Space
 from brainalign.questions.study import Part, SubjectData, subject_of_target
@@ -47,8 +46,7 @@ def null_latencies(space: str, data: SubjectData, permutations: int, threshold: 
         raise RecipeError("profile: shifted responses are fitted by plain ridge; leave permutations out, or take that.")
     latencies_s = samples.latencies_s
     assert latencies_s is not None
-    stretches = [samples.times_s[rows] for _, rows in stretches_of(samples.run, samples.stimulus)]
-    length = max(1, *(gap_in_samples(times, SHORTEST_SHIFT_S) for times in stretches))
+    length = shift_in_samples(samples.times_s, samples.run, samples.stimulus, SHORTEST_SHIFT_S)
     shifts = CircularShift(samples.run, permutations, seed, samples.stimulus, min_shift=length)
     responses = samples.responses[:, samples.usable]
     folds = list(samples.splitter.split(responses, groups=samples.groups))

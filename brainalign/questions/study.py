@@ -12,9 +12,10 @@ import xarray as xr
 from sklearn.base import BaseEstimator
 
 from brainalign.encoding import Samples
+from brainalign.errors import RecipeError, nearest
 from brainalign.types import Aligner, Features, Finding, Floats, Scores, Stimulus
 
-__all__ = ["Part", "Question", "SubjectData", "by_layer", "by_target", "subject_of_target"]
+__all__ = ["Part", "Question", "SubjectData", "by_layer", "by_target", "layer_number", "subject_of_target"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,27 @@ def by_target(parts: Mapping[str, Part], name: str, scores: Scores, dims: Sequen
         blocks.append(np.full(shape, np.nan, having.dtype) if own is None else own.reshape(shape))
     stacked = np.concatenate(blocks, axis=len(dims))
     return xr.DataArray(stacked, dims=(*dims, "target", *(("latency",) if latencies else ())))
+
+
+def layer_number(layer: int | str, layers: Sequence[str], where: str) -> int:
+    """The place of a layer that is named, or numbered from 0.
+
+    Raises
+    ------
+    RecipeError
+        If there is none; `where` says what is about it.
+
+    Examples
+    --------
+    >>> layer_number("layer 8", ["layer 4", "layer 8"], "partition"), layer_number("0", ["layer 4"], "partition")
+    (1, 0)
+    """
+    name = str(layer)
+    if name in layers:
+        return list(layers).index(name)
+    if name.isdecimal() and int(name) < len(layers):
+        return int(name)
+    raise RecipeError(f"{where} has no layer '{name}'. {nearest(name, layers)}")
 
 
 def subject_of_target(scores: Scores) -> np.ndarray:

@@ -12,14 +12,13 @@ import xarray as xr
 from sklearn.base import BaseEstimator
 
 from brainalign.analysis.adjacency import adjacency_of, neighbours_among, with_latencies
-from brainalign.analysis.autocorrelation import stretches_of
 from brainalign.analysis.clusters import cluster_test
+from brainalign.analysis.moments import shift_in_samples
 from brainalign.analysis.permutation import Penalties, gain_null, score_null
 from brainalign.analysis.profiles import mean_defined
 from brainalign.analysis.significance import fdr, p_values
 from brainalign.analysis.surrogates import SurrogateKind, Surrogates, surrogates
 from brainalign.encoding import BandedRidgeEncoder, RidgeEncoder, Samples
-from brainalign.encoding.splits import gap_in_samples
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.questions.group_tests import group_tests
 from brainalign.questions.study import Part, SubjectData, by_layer, by_target
@@ -121,7 +120,6 @@ class Tests:
         return found
 
     def _surrogates(self, samples: Samples) -> Surrogates:
-        stretches = [samples.times_s[rows] for _, rows in stretches_of(samples.run, samples.stimulus)]
         try:
             return surrogates(
                 self.null,
@@ -131,7 +129,7 @@ class Tests:
                 seed=self.seed,
                 stimulus=samples.stimulus,
                 # Of what was heard and when, not of the responses: subjects who heard the same get the same draws.
-                length=max(1, *(gap_in_samples(times, self.min_shift_s) for times in stretches)),
+                length=shift_in_samples(samples.times_s, samples.run, samples.stimulus, self.min_shift_s),
                 allow_iid=self.allow_iid,
             )
         except DataError as problem:
