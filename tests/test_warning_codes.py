@@ -16,9 +16,9 @@ import tiny_models
 from sklearn.model_selection import KFold
 
 from brainalign.alignment import Hemodynamic
-from brainalign.analysis.forecast import forecast
-from brainalign.analysis.hierarchies import temporal_score
-from brainalign.analysis.layer_choice import nested_choice
+from brainalign.analysis.forecasts.scoring import forecast
+from brainalign.analysis.hierarchies.layer_choice import nested_choice
+from brainalign.analysis.hierarchies.orders import temporal_score
 from brainalign.encoding import ContiguousBlocks, RidgeEncoder, Splits, cross_val_scores
 from brainalign.errors import BrainalignError, DataError, DataWarning, FitWarning
 from brainalign.features import LanguageModel, Named, ToyModel, loading

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from brainalign.analysis.compare import Measure
+from brainalign.analysis.similarity.compare import Measure
 from brainalign.config import alignment_of, check_alignment, settings_of
 from brainalign.encoding import Splits
 from brainalign.errors import DataError, DataWarning
@@ -43,7 +43,7 @@ def compare(
     features : Extractor or function, or several
         As for `brainalign.score_layers`.
     measure : {"cka", "cka_biased", "rsa", "procrustes", "cca", "mutual_neighbours"}
-        See `brainalign.analysis.compare.Compare`.
+        See `brainalign.analysis.similarity.compare.Compare`.
     alignment : stage of brainalign.alignment, optional
         By default the modality's.
     splits : Splits, optional

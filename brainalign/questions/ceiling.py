@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainalign.analysis.ceilings import explainable_variance_interval, repeatability
-from brainalign.analysis.normalisation import normalise
-from brainalign.analysis.profiles import mean_defined
-from brainalign.analysis.shared_response import cross_subject_scores, shared_response
+from brainalign.analysis.ceilings.normalisation import normalise
+from brainalign.analysis.ceilings.repeats import explainable_variance_interval, repeatability
+from brainalign.analysis.ceilings.shared_response import cross_subject_scores, shared_response
+from brainalign.analysis.hierarchies.profiles import mean_defined
 from brainalign.encoding import RidgeEncoder, Samples
 from brainalign.encoding.planning import free_memory
 from brainalign.errors import RecipeError, nearest

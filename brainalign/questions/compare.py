@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from brainalign.analysis.compare import Compare as Settings
-from brainalign.analysis.compare import Comparison
-from brainalign.analysis.moments import Moments, shift_in_samples
+from brainalign.analysis.inference.moments import Moments, shift_in_samples
+from brainalign.analysis.similarity.compare import Compare as Settings
+from brainalign.analysis.similarity.compare import Comparison
 from brainalign.encoding import Samples
 from brainalign.encoding.metrics import is_constant
 from brainalign.encoding.splits import Splitter
@@ -34,7 +34,7 @@ class Compare(Settings):
 
     Rows are moments: responses to several hearings of one are averaged. Runs are stimuli, so that subjects who heard
     the same get the same shifts, and the mean over subjects has a null of its own. The settings are those of
-    `brainalign.analysis.compare.Compare`; `min_shift` is by default the samples of 20 s.
+    `brainalign.analysis.similarity.compare.Compare`; `min_shift` is by default the samples of 20 s.
 
     Examples
     --------

@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 from sklearn.base import BaseEstimator, clone
 
-from brainalign.analysis.decoding import Decoded
-from brainalign.analysis.decoding import Decoding as Settings
-from brainalign.analysis.profiles import mean_defined
+from brainalign.analysis.decoding.backward import Decoded
+from brainalign.analysis.decoding.backward import Decoding as Settings
+from brainalign.analysis.hierarchies.profiles import mean_defined
 from brainalign.encoding import RidgeEncoder
 from brainalign.questions.shared_draws import over_subjects, unlike_draws
 from brainalign.questions.study import Part, SubjectData, by_layer
@@ -31,8 +31,8 @@ EDGE_SHARE, EXPLAINS_R2 = 0.05, 0.01
 class Decoding(Settings):
     """Decode each layer's principal components from each subject's responses, and test it by shifted features.
 
-    The settings are those of `brainalign.analysis.decoding.Decoding`. The ridge takes the encoder's penalties where
-    that is plain ridge, and its own default ones elsewhere.
+    The settings are those of `brainalign.analysis.decoding.backward.Decoding`. The ridge takes the encoder's penalties
+    where that is plain ridge, and its own default ones elsewhere.
 
     Examples
     --------

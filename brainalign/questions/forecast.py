@@ -8,9 +8,9 @@ from typing import ClassVar, Literal, get_args
 
 import xarray as xr
 
-from brainalign.analysis.forecast_curves import seconds_ahead
-from brainalign.analysis.forecast_null import contrasted
-from brainalign.analysis.windows import mirror_distance
+from brainalign.analysis.forecasts.curves import seconds_ahead
+from brainalign.analysis.forecasts.null import contrasted
+from brainalign.analysis.forecasts.windows import mirror_distance
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.questions.forecast_fits import SubjectForecast
 from brainalign.questions.forecast_group import of_group
@@ -30,7 +30,7 @@ class Forecast:
     """Score windows of words ahead beside the present word's features, and against windows as far behind.
 
     F(d) is what the window that ends d words ahead adds to r; A(d) = F(d) - F(mirror), the same less what the window as
-    far behind adds, is the statistic (see `brainalign.analysis.forecast`). All distances are scored on the same
+    far behind adds, is the statistic (`brainalign.analysis.forecasts.scoring`). All distances are scored on the same
     samples: those that a word without all its windows reaches are left out.
 
     Parameters
@@ -67,7 +67,7 @@ class Forecast:
         first variant of several layers, else the first variant, else the space itself.
     permutations : int
         Passive brains with the same shifts for all subjects that A(d) is tested against (see
-        `brainalign.analysis.forecast_null`); 0 for none, since all windows are fitted to each.
+        `brainalign.analysis.forecasts.null`); 0 for none, since all windows are fitted to each.
     n_bootstrap : int
         Draws for intervals over subjects.
     seed : int

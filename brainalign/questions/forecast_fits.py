@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainalign.analysis.forecast import Forecast as Scored
-from brainalign.analysis.forecast import forecast, forecast_by_layer, passive_responses
-from brainalign.analysis.forecast_null import contrast_null, contrasted, passive_draws
-from brainalign.analysis.horizon import horizon
-from brainalign.analysis.profiles import mean_defined
-from brainalign.analysis.surrogates import CircularShift
-from brainalign.analysis.windows import WordWindows, mirror_distance, word_windows
+from brainalign.analysis.forecasts.horizons import horizon
+from brainalign.analysis.forecasts.null import contrast_null, contrasted, passive_draws
+from brainalign.analysis.forecasts.scoring import Forecast as Scored
+from brainalign.analysis.forecasts.scoring import forecast, forecast_by_layer, passive_responses
+from brainalign.analysis.forecasts.windows import WordWindows, mirror_distance, word_windows
+from brainalign.analysis.hierarchies.profiles import mean_defined
+from brainalign.analysis.inference.surrogates import CircularShift
 from brainalign.encoding import Splits
 from brainalign.encoding.responses import Responses, target_status
 from brainalign.errors import DataError, RecipeError

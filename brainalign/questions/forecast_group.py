@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from brainalign.analysis.forecast_curves import forecast_peak, past_mirror_contrast
-from brainalign.analysis.groups import group_null, subject_test
-from brainalign.analysis.intervals import bootstrap_interval
-from brainalign.analysis.profiles import mean_defined
-from brainalign.analysis.significance import fdr, p_values
+from brainalign.analysis.forecasts.curves import forecast_peak, past_mirror_contrast
+from brainalign.analysis.hierarchies.profiles import mean_defined
+from brainalign.analysis.inference.groups import group_null, subject_test
+from brainalign.analysis.inference.intervals import bootstrap_interval
+from brainalign.analysis.inference.significance import fdr, p_values
 from brainalign.errors import DataError
 from brainalign.questions.shared_draws import unlike_draws
 from brainalign.questions.study import Part, by_target, subject_of_target

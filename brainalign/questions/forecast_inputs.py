@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from brainalign.alignment import Hemodynamic
-from brainalign.analysis.ladder import BASELINE_ALPHAS
-from brainalign.analysis.moments import shift_in_samples
-from brainalign.analysis.windows import WordWindows, complete_words, reached
+from brainalign.analysis.forecasts.windows import WordWindows, complete_words, reached
+from brainalign.analysis.inference.moments import shift_in_samples
+from brainalign.analysis.partitions.ladder import BASELINE_ALPHAS
 from brainalign.encoding import RidgeEncoder
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.questions.study import SubjectData, layer_number

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainalign.analysis.adjacency import adjacency_of, with_latencies
-from brainalign.analysis.clusters import cluster_test
-from brainalign.analysis.groups import group_null, subject_test
-from brainalign.analysis.intervals import bootstrap_interval
-from brainalign.analysis.significance import fdr, p_values
+from brainalign.analysis.inference.adjacency import adjacency_of, with_latencies
+from brainalign.analysis.inference.clusters import cluster_test
+from brainalign.analysis.inference.groups import group_null, subject_test
+from brainalign.analysis.inference.intervals import bootstrap_interval
+from brainalign.analysis.inference.significance import fdr, p_values
 from brainalign.errors import DataError
 from brainalign.questions.study import Part, subject_of_target
 from brainalign.types import Finding, Floats, Scores

@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 from sklearn.base import clone
 
-from brainalign.analysis.ladder import BASELINE_ALPHAS, baseline_ladder, drift_column, oasm_r
-from brainalign.analysis.profiles import mean_defined
+from brainalign.analysis.hierarchies.profiles import mean_defined
+from brainalign.analysis.partitions.ladder import BASELINE_ALPHAS, baseline_ladder, drift_column, oasm_r
 from brainalign.encoding import RidgeEncoder
 from brainalign.encoding.cross_validation import HOLD
 from brainalign.encoding.responses import Responses

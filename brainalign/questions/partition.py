@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 import xarray as xr
 
-from brainalign.analysis.intervals import bootstrap_interval
-from brainalign.analysis.partitioning import partition
-from brainalign.analysis.profiles import mean_defined
+from brainalign.analysis.hierarchies.profiles import mean_defined
+from brainalign.analysis.inference.intervals import bootstrap_interval
+from brainalign.analysis.partitions.partitioning import partition
 from brainalign.encoding import BandedRidgeEncoder
 from brainalign.errors import RecipeError, nearest
 from brainalign.questions.study import Part, SubjectData, by_target, layer_number, subject_of_target

@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 from sklearn.base import BaseEstimator
 
-from brainalign.analysis.layer_choice import nested_choice, scores_inside
-from brainalign.analysis.profiles import mean_defined
+from brainalign.analysis.hierarchies.layer_choice import nested_choice, scores_inside
+from brainalign.analysis.hierarchies.profiles import mean_defined
 from brainalign.encoding import Responses, Samples, cross_validate
 from brainalign.encoding.cross_validation import HOLD
 from brainalign.errors import DataError, RecipeError, nearest

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from brainalign.analysis.hierarchies import temporal_score
-from brainalign.analysis.latencies import before_onset, preferred_latency
-from brainalign.analysis.moments import shift_in_samples
-from brainalign.analysis.permutation import Penalties, score_null
-from brainalign.analysis.profiles import mean_defined
-from brainalign.analysis.surrogates import CircularShift
+from brainalign.analysis.hierarchies.latencies import before_onset, preferred_latency
+from brainalign.analysis.hierarchies.orders import temporal_score
+from brainalign.analysis.hierarchies.profiles import mean_defined
+from brainalign.analysis.inference.moments import shift_in_samples
+from brainalign.analysis.inference.permutation import Penalties, score_null
+from brainalign.analysis.inference.surrogates import CircularShift
 from brainalign.encoding import BandedRidgeEncoder, RidgeEncoder
 from brainalign.errors import DataError, RecipeError
 from brainalign.questions.profile_layers import Space
@@ -28,7 +28,7 @@ SHORTEST_SHIFT_S = 20.0
 def null_latencies(space: str, data: SubjectData, permutations: int, threshold: float, seed: int) -> Floats:
     """When each layer of a space is best under shifts of the responses that all subjects share.
 
-    Shifted responses are fitted anew at the penalties that were chosen (see `brainalign.analysis.permutation`).
+    Shifted responses are fitted anew at the penalties that were chosen (`brainalign.analysis.inference.permutation`).
 
     Returns
     -------

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from brainalign.analysis.group_layers import best_layer
-from brainalign.analysis.intervals import bootstrap_interval
-from brainalign.analysis.profiles import (
+from brainalign.analysis.hierarchies.profiles import (
     depth_contrasts,
     mean_defined,
     preferred_layer,
@@ -18,6 +16,8 @@ from brainalign.analysis.profiles import (
     split_half,
     subject_reliability,
 )
+from brainalign.analysis.inference.group_layers import best_layer
+from brainalign.analysis.inference.intervals import bootstrap_interval
 from brainalign.errors import DataError
 from brainalign.questions.study import Part, subject_of_target
 from brainalign.types import Finding, Floats, Scores

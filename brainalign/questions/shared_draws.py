@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from brainalign.analysis.groups import group_null
-from brainalign.analysis.intervals import bootstrap_interval
-from brainalign.analysis.profiles import mean_defined
+from brainalign.analysis.hierarchies.profiles import mean_defined
+from brainalign.analysis.inference.groups import group_null
+from brainalign.analysis.inference.intervals import bootstrap_interval
 from brainalign.types import Floats
 
 __all__ = ["over_subjects", "unlike_draws"]

@@ -11,13 +11,13 @@ import numpy as np
 import xarray as xr
 from sklearn.base import BaseEstimator
 
-from brainalign.analysis.adjacency import adjacency_of, neighbours_among, with_latencies
-from brainalign.analysis.clusters import cluster_test
-from brainalign.analysis.moments import shift_in_samples
-from brainalign.analysis.permutation import Penalties, gain_null, score_null
-from brainalign.analysis.profiles import mean_defined
-from brainalign.analysis.significance import fdr, p_values
-from brainalign.analysis.surrogates import SurrogateKind, Surrogates, surrogates
+from brainalign.analysis.hierarchies.profiles import mean_defined
+from brainalign.analysis.inference.adjacency import adjacency_of, neighbours_among, with_latencies
+from brainalign.analysis.inference.clusters import cluster_test
+from brainalign.analysis.inference.moments import shift_in_samples
+from brainalign.analysis.inference.permutation import Penalties, gain_null, score_null
+from brainalign.analysis.inference.significance import fdr, p_values
+from brainalign.analysis.inference.surrogates import SurrogateKind, Surrogates, surrogates
 from brainalign.encoding import BandedRidgeEncoder, RidgeEncoder, Samples
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.questions.group_tests import group_tests
@@ -49,7 +49,7 @@ class Tests:
     permutations : int
         Surrogates.
     null : {"circular_shift", "block_permutation", "phase_randomisation", "iid_shuffle"}
-        How responses are changed, see `brainalign.analysis.surrogates`.
+        How responses are changed, see `brainalign.analysis.inference.surrogates`.
     min_shift_s : float
         Seconds of the shortest shift, or of a block: longer than signals remember. Where rows are items (words,
         sentences) so many items: longer than what belongs together.

@@ -9,9 +9,9 @@ from itertools import product
 import numpy as np
 from scipy.signal import lfilter
 
-from brainalign.analysis.ceilings import cc_norm, repeatability
-from brainalign.analysis.normalisation import normalise
-from brainalign.analysis.shared_response import shared_response
+from brainalign.analysis.ceilings.normalisation import normalise
+from brainalign.analysis.ceilings.repeats import cc_norm, repeatability
+from brainalign.analysis.ceilings.shared_response import shared_response
 from brainalign.encoding.metrics import pearson
 from brainalign.types import Floats
 from brainalign.validation.checks import Check, Size

@@ -10,9 +10,9 @@ from scipy.signal import lfilter
 
 from brainalign.alignment.delays import delay
 from brainalign.alignment.resampling import Resampling, resampling_matrix
-from brainalign.analysis.forecast import Forecast, forecast
-from brainalign.analysis.forecast_curves import forecast_peak, past_mirror_contrast
-from brainalign.analysis.windows import reached, word_windows
+from brainalign.analysis.forecasts.curves import forecast_peak, past_mirror_contrast
+from brainalign.analysis.forecasts.scoring import Forecast, forecast
+from brainalign.analysis.forecasts.windows import reached, word_windows
 from brainalign.encoding import ContiguousBlocks, RidgeEncoder
 from brainalign.types import Clock, Features, Floats
 from brainalign.validation.checks import Check, Size

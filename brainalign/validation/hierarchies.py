@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from brainalign.analysis.hierarchies import HierarchyScore, temporal_score
-from brainalign.analysis.latencies import preferred_latency
+from brainalign.analysis.hierarchies.latencies import preferred_latency
+from brainalign.analysis.hierarchies.orders import HierarchyScore, temporal_score
 from brainalign.encoding.cross_validation import cross_validate
 from brainalign.encoding.ridge import RidgeEncoder
 from brainalign.encoding.splits import ContiguousBlocks

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from brainalign.alignment import delay, resampled
-from brainalign.analysis.ladder import baseline_ladder, oasm_r
+from brainalign.analysis.partitions.ladder import baseline_ladder, oasm_r
 from brainalign.encoding import ContiguousBlocks, LeaveOneRunOut, RidgeEncoder, Splitter, cross_val_scores, pearson
 from brainalign.errors import DataError, FitWarning
 from brainalign.types import Clock, Floats

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from brainalign.analysis.groups import group_null, subject_test
-from brainalign.analysis.significance import bartlett_test, p_values
-from brainalign.analysis.surrogates import (
+from brainalign.analysis.inference.groups import group_null, subject_test
+from brainalign.analysis.inference.significance import bartlett_test, p_values
+from brainalign.analysis.inference.surrogates import (
     BlockPermutation,
     CircularShift,
     IidShuffle,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from brainalign.analysis.partitioning import Partition, partition
+from brainalign.analysis.partitions.partitioning import Partition, partition
 from brainalign.encoding import BandedRidgeEncoder, ContiguousBlocks, RidgeEncoder, cross_val_scores
 from brainalign.types import Floats
 from brainalign.validation.checks import Check, Size

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from brainalign.analysis.latencies import BeforeOnset, before_onset, preferred_latency
-from brainalign.analysis.layer_choice import nested_choice, scores_inside
-from brainalign.analysis.profiles import PreferredLayer, preferred_layer
+from brainalign.analysis.hierarchies.latencies import BeforeOnset, before_onset, preferred_latency
+from brainalign.analysis.hierarchies.layer_choice import nested_choice, scores_inside
+from brainalign.analysis.hierarchies.profiles import PreferredLayer, preferred_layer
 from brainalign.encoding.cross_validation import cross_validate
 from brainalign.encoding.ridge import RidgeEncoder
 from brainalign.encoding.splits import ContiguousBlocks

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.stats import binom
 
-from brainalign.analysis.permutation import Penalties, gain_null, score_null
-from brainalign.analysis.significance import p_values
-from brainalign.analysis.surrogates import SurrogateKind, Surrogates, surrogates
+from brainalign.analysis.inference.permutation import Penalties, gain_null, score_null
+from brainalign.analysis.inference.significance import p_values
+from brainalign.analysis.inference.surrogates import SurrogateKind, Surrogates, surrogates
 from brainalign.encoding import LeaveOneRunOut, RidgeEncoder, cross_validate, pearson
 from brainalign.types import Floats
 from brainalign.validation.checks import Check, Size

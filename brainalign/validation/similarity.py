@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from brainalign.analysis.compare import Compare, compare_arrays
-from brainalign.analysis.rdms import compare_rdms, crossnobis_rdm, euclidean_rdm, rdm_ceiling
-from brainalign.analysis.similarity import linear_cka, procrustes_similarity
+from brainalign.analysis.similarity.compare import Compare, compare_arrays
+from brainalign.analysis.similarity.measures import linear_cka, procrustes_similarity
+from brainalign.analysis.similarity.rdms import compare_rdms, crossnobis_rdm, euclidean_rdm, rdm_ceiling
 from brainalign.encoding import ContiguousBlocks
 from brainalign.types import Floats
 from brainalign.validation.checks import Check, Size

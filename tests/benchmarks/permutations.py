@@ -2,7 +2,7 @@
 
 Prints one row per measurement, as `ridge.py` does, on the same features: fMRI, 1,000 volumes, 5 runs, 800 columns,
 10,000 targets, one layer. Ours is the time of one surrogate (of `--surrogates` of them, what is made once included, as
-`brainalign.analysis.permutation.score_null` does it). Nothing else should run on the machine.
+`brainalign.analysis.inference.permutation.score_null` does it). Nothing else should run on the machine.
 
 (a) Against fitting the surrogate anew with himalaya's RidgeCV, the faster of its backends: what a script does that puts
     the fit into a loop; penalties are chosen again each time.
@@ -29,8 +29,8 @@ from ridge import FMRI_ALPHAS
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from brainalign.analysis.permutation import Penalties, score_null
-from brainalign.analysis.surrogates import Surrogates, surrogates
+from brainalign.analysis.inference.permutation import Penalties, score_null
+from brainalign.analysis.inference.surrogates import Surrogates, surrogates
 from brainalign.encoding import LeaveOneRunOut, RidgeEncoder, cross_val_scores, pearson
 from brainalign.types import Floats
 

@@ -11,8 +11,8 @@ import pytest
 from one_planted_layer import PLANTED, heard_again, planted_data, three_layers, without_responses
 
 from brainalign.alignment import Hemodynamic
-from brainalign.analysis.compare import Compare as Kernel
-from brainalign.analysis.compare import compare_arrays
+from brainalign.analysis.similarity.compare import Compare as Kernel
+from brainalign.analysis.similarity.compare import compare_arrays
 from brainalign.config import load_recipe, parse_recipe, resolved
 from brainalign.encoding import Splits
 from brainalign.errors import DataError, RecipeError

@@ -11,7 +11,7 @@ import pytest
 from one_planted_layer import PLANTED, heard_again, planted_data, three_layers, without_responses
 
 from brainalign.alignment import Epochs
-from brainalign.analysis.decoding import Decoding as Kernel
+from brainalign.analysis.decoding.backward import Decoding as Kernel
 from brainalign.config import parse_recipe, resolved
 from brainalign.encoding import RidgeEncoder
 from brainalign.errors import RecipeError

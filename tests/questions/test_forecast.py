@@ -13,7 +13,7 @@ from one_planted_layer import planted_data, three_layers, without_responses
 
 import brainalign as ba
 from brainalign.alignment import Hemodynamic
-from brainalign.analysis.forecast_curves import past_mirror_contrast
+from brainalign.analysis.forecasts.curves import past_mirror_contrast
 from brainalign.config import load_recipe, parse_recipe, resolved
 from brainalign.encoding import RidgeEncoder
 from brainalign.errors import RecipeError

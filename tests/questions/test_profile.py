@@ -14,7 +14,7 @@ from sklearn.linear_model import Ridge
 from studies import MODEL, heard, planted_fmri, stories
 
 from brainalign.alignment import Epochs
-from brainalign.analysis.layer_choice import scores_inside
+from brainalign.analysis.hierarchies.layer_choice import scores_inside
 from brainalign.config import parse_recipe, resolved
 from brainalign.encoding import ContiguousBlocks, LeaveOneRunOut, Samples
 from brainalign.errors import RecipeError

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from brainalign.analysis.ceilings import Repeatability, repeatability
-from brainalign.analysis.shared_response import SharedResponse, shared_response
+from brainalign.analysis.ceilings.repeats import Repeatability, repeatability
+from brainalign.analysis.ceilings.shared_response import SharedResponse, shared_response
 from brainalign.encoding import pearson
 from brainalign.validation import ceilings
 from brainalign.validation.ceilings import v6, v6b

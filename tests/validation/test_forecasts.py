@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from brainalign.analysis.forecast import forecast
-from brainalign.analysis.windows import WordWindows, word_windows
+from brainalign.analysis.forecasts.scoring import forecast
+from brainalign.analysis.forecasts.windows import WordWindows, word_windows
 from brainalign.types import Features
 from brainalign.validation import forecasts
 from brainalign.validation.forecasts import v7a, v7b

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
-from brainalign.analysis.hierarchies import HierarchyScore
+from brainalign.analysis.hierarchies.orders import HierarchyScore
 from brainalign.validation import hierarchies
 
 

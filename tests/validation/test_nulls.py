@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from brainalign.analysis import surrogates
+from brainalign.analysis.inference import surrogates
 from brainalign.validation import nulls
 from brainalign.validation.checks import Check
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from brainalign.analysis import partitioning
+from brainalign.analysis.partitions import partitioning
 from brainalign.encoding import BandedRidgeEncoder
 from brainalign.validation import partitions
 from brainalign.validation.partitions import v8, v10

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from brainalign.analysis.rdms import euclidean_rdm
-from brainalign.analysis.similarity import linear_cka
+from brainalign.analysis.similarity.measures import linear_cka
+from brainalign.analysis.similarity.rdms import euclidean_rdm
 from brainalign.validation import similarity
 from brainalign.validation.similarity import v12
 

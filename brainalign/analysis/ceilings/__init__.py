@@ -1,0 +1,5 @@
+"""How well any model could do, and scores as shares of it."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,14 @@
+from .normalisation import Normalised as Normalised
+from .normalisation import normalise as normalise
+from .repeats import Repeatability as Repeatability
+from .repeats import cc_norm as cc_norm
+from .repeats import explainable_variance_interval as explainable_variance_interval
+from .repeats import repeatability as repeatability
+from .repeats import spearman_brown as spearman_brown
+from .repeats import split_half as split_half
+from .shared_response import Extrapolation as Extrapolation
+from .shared_response import SharedResponse as SharedResponse
+from .shared_response import cross_subject_scores as cross_subject_scores
+from .shared_response import extrapolate as extrapolate
+from .shared_response import isc_by_group_size as isc_by_group_size
+from .shared_response import shared_response as shared_response

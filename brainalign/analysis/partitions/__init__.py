@@ -1,0 +1,5 @@
+"""What feature spaces explain alone and together, and what simpler ones explain of it."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

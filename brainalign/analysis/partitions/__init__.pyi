@@ -1,0 +1,12 @@
+from .ladder import Ladder as Ladder
+from .ladder import Rung as Rung
+from .ladder import baseline_ladder as baseline_ladder
+from .ladder import drift_column as drift_column
+from .ladder import oasm as oasm
+from .ladder import oasm_r as oasm_r
+from .ladder import share_explained as share_explained
+from .partitioning import Partition as Partition
+from .partitioning import Subset as Subset
+from .partitioning import partition as partition
+from .partitioning import signed_root as signed_root
+from .partitioning import unique_and_shared as unique_and_shared
