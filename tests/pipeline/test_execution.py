@@ -265,8 +265,8 @@ def test_the_demo_scores_real_brains(
 ) -> None:
     """The demo with a smaller trained model in place of its own."""
     monkeypatch.setenv("BRAINALIGN_MIRROR", str(shared / "datasets"))
-    outcome = run(load_recipe("demo", [f"features.0.model={tiny_llama}", "features.0.context=128"]), tmp_path, n_jobs=2)
-    scores = outcome.scores
+    changes = [f"features.0.model={tiny_llama}", "features.0.context=128", "tests.permutations=100"]
+    scores = run(load_recipe("demo", changes), tmp_path, n_jobs=2).scores
     assert len(set(scores.subject.values)) == 27
     assert "s33" not in scores.subject.values
     named = {finding["where"] for finding in scores.attrs["findings"]}
@@ -275,3 +275,7 @@ def test_the_demo_scores_real_brains(
     # Real responses to real words: the baseline predicts, and so does every layer.
     assert float(scores.r_baseline.mean()) > 0.05
     assert (scores.r.mean(["fold", "target"]) > 0.05).all()
+    # 27 people who heard the same: a ceiling, and chance that they share.
+    assert 0.1 < float(scores.ceiling.where(scores.ceiling_status == "ok").mean()) < 0.6
+    assert (scores.group_p_stimulus_r < 0.05).all()
+    assert float(scores.ladder_r2.sel(rung="words").mean()) > 0
