@@ -1,4 +1,5 @@
 from .banded import BandedRidgeEncoder as BandedRidgeEncoder
+from .beside import cross_validate_beside as cross_validate_beside
 from .cross_validation import FoldScores as FoldScores
 from .cross_validation import cross_val_scores as cross_val_scores
 from .cross_validation import cross_validate as cross_validate

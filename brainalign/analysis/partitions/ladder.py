@@ -18,7 +18,8 @@ import numpy as np
 from sklearn.base import clone
 
 from brainalign.encoding.banded import BandedRidgeEncoder
-from brainalign.encoding.cross_validation import HOLD, cross_validate
+from brainalign.encoding.beside import cross_validate_beside
+from brainalign.encoding.cross_validation import HOLD, FoldScores, cross_validate
 from brainalign.encoding.designs import Design
 from brainalign.encoding.nested import standard_columns
 from brainalign.encoding.responses import Responses
@@ -164,9 +165,9 @@ def baseline_ladder(
     alone = [cross_validate(one_band, step.columns, prepared, groups, splitter)[0] for step in steps]
     of_model, joint = [], []
     for layer in layers:
-        fits = [cross_validate(encoder, layer, prepared, groups, splitter, step.columns) for step in steps]
-        of_model.append(fits[0][0])
-        joint.append([both for _, both in fits if both is not None])
+        layer_alone, beside = _beside(encoder, layer, prepared, groups, splitter, [step.columns for step in steps])
+        of_model.append(layer_alone)
+        joint.append(beside)
     if not of_model:
         raise RecipeError("A ladder leads to a model; there are no layers.")
     climbed = []
@@ -310,6 +311,21 @@ def oasm_r(responses: Floats | Responses, groups: np.ndarray | None, splitter: S
     r = cross_validate(encoder, features, prepared, groups, splitter)[0].r
     # A prediction without neighbours is the same for all samples but for rounding, which would have a correlation.
     return np.where(in_common[:, None], r, np.nan)
+
+
+def _beside(
+    encoder: RidgeEncoder,
+    layer: Floats | Design,
+    responses: Responses,
+    groups: np.ndarray | None,
+    splitter: Splitter,
+    sets: Sequence[Floats],
+) -> tuple[FoldScores, list[FoldScores]]:
+    """Scores of a layer alone and beside each set of columns; what the sets share is done once where it can be."""
+    if not isinstance(encoder, BandedRidgeEncoder):
+        return cross_validate_beside(encoder, layer, responses, groups, splitter, sets)
+    fits = [cross_validate(encoder, layer, responses, groups, splitter, columns) for columns in sets]
+    return fits[0][0], [both for _, both in fits if both is not None]
 
 
 @dataclass(frozen=True)
