@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
@@ -14,6 +14,7 @@ from brainalign.analysis.ceilings.normalisation import normalise
 from brainalign.analysis.ceilings.repeats import explainable_variance_interval, repeatability
 from brainalign.analysis.ceilings.shared_response import cross_subject_scores, shared_response
 from brainalign.analysis.hierarchies.profiles import mean_defined
+from brainalign.analysis.inference.autocorrelation import stretches_of
 from brainalign.encoding import RidgeEncoder, Samples
 from brainalign.encoding.planning import free_memory
 from brainalign.errors import RecipeError, nearest
@@ -138,7 +139,7 @@ class Ceiling:
         for other in data.others():
             if not _comparable(data, other):
                 continue
-            shared.append(other.samples)
+            shared.append(_at_moments_of(data, other.samples))
             # As they are, and at the moments that all have, at twice the width.
             if 3 * sum(samples.responses.nbytes for samples in shared) > room:
                 return _nothing(data.samples, "the responses of all subjects together would fill the memory")
@@ -251,6 +252,43 @@ def _common(subjects: Sequence[Samples]) -> tuple[pd.DataFrame, list[Floats]]:
         np.add.at(total, (place,), samples.responses)
         responses.append((total / count[:, None])[common[f"row {number}"].to_numpy()].astype(np.float32))
     return common, responses
+
+
+def _at_moments_of(data: SubjectData, other: Samples) -> Samples:
+    """Another subject's responses at the subject's own moments: volumes of two scans seldom begin with the story alike.
+
+    Between two volumes responses are interpolated linearly. Word-locked ones and items need no clock.
+    """
+    mine = data.samples
+    if mine.latencies_s is not None or getattr(data.aligner, "rows", "time") == "items":
+        return other
+    parts = [
+        (rows, np.unique(mine.times_s[mine.stimulus == name]))
+        for name, rows in ((str(other.stimulus[rows[0]]), rows) for _, rows in stretches_of(other.run, other.stimulus))
+    ]
+    parts = [(rows, times[_within(times, other.times_s[rows])]) for rows, times in parts]
+    parts = [(rows, times) for rows, times in parts if len(times)]
+    if not parts:
+        return replace(other, **{name: getattr(other, name)[:0] for name in OF_SAMPLES})
+    values = [_interpolated(times, other.times_s[rows], other.responses[rows]) for rows, times in parts]
+    same = {
+        name: np.concatenate([np.full(len(times), getattr(other, name)[rows[0]]) for rows, times in parts])
+        for name in ("stimulus", "run", "groups")
+    }
+    return replace(other, responses=np.concatenate(values), times_s=np.concatenate([t for _, t in parts]), **same)
+
+
+OF_SAMPLES = ("responses", "stimulus", "run", "groups", "times_s")
+
+
+def _within(times: Floats, of_rows: Floats) -> np.ndarray:
+    return (times >= of_rows[0] - 1e-6) & (times <= of_rows[-1] + 1e-6)
+
+
+def _interpolated(times: Floats, of_rows: Floats, responses: Floats) -> Floats:
+    after = np.clip(np.searchsorted(of_rows, times), 1, len(of_rows) - 1)
+    share = np.clip((times - of_rows[after - 1]) / (of_rows[after] - of_rows[after - 1]), 0.0, 1.0)[:, None]
+    return ((1 - share) * responses[after - 1] + share * responses[after]).astype(responses.dtype)
 
 
 def _comparable(mine: SubjectData, other: SubjectData) -> bool:

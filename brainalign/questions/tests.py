@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -19,7 +20,7 @@ from brainalign.analysis.inference.permutation import Penalties, gain_null, scor
 from brainalign.analysis.inference.significance import fdr, p_values
 from brainalign.analysis.inference.surrogates import SurrogateKind, Surrogates, surrogates
 from brainalign.encoding import BandedRidgeEncoder, RidgeEncoder, Samples
-from brainalign.errors import DataError, RecipeError, nearest
+from brainalign.errors import DataError, RecipeError, listed, nearest
 from brainalign.questions.group_tests import group_tests
 from brainalign.questions.study import Part, SubjectData, by_layer, by_target
 from brainalign.types import Finding, Floats, Scores
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["STATISTICS", "Tests"]
 
+Null = Literal["auto", SurrogateKind]
+# What "auto" tries, in this order.
+AUTO: tuple[SurrogateKind, ...] = ("circular_shift", "phase_randomisation")
 # Bytes of one subject's null scores, target by target, that are kept for tests of the group.
 KEPT = 200 * 2**20
 STATISTICS = ("r", "gain")
@@ -48,8 +52,9 @@ class Tests:
     ----------
     permutations : int
         Surrogates.
-    null : {"circular_shift", "block_permutation", "phase_randomisation", "iid_shuffle"}
-        How responses are changed, see `brainalign.analysis.inference.surrogates`.
+    null : {"auto", "circular_shift", "block_permutation", "phase_randomisation", "iid_shuffle"}
+        How responses are changed, see `brainalign.analysis.inference.surrogates`. "auto" shifts them; where runs have
+        not so many different shifts, as a single one of ten minutes has not, it gives their frequencies random phases.
     min_shift_s : float
         Seconds of the shortest shift, or of a block: longer than signals remember. Where rows are items (words,
         sentences) so many items: longer than what belongs together.
@@ -62,14 +67,14 @@ class Tests:
     Examples
     --------
     >>> Tests(permutations=200).null
-    'circular_shift'
+    'auto'
     """
 
     section: ClassVar[str] = "tests"
     of_group: ClassVar[bool] = False
 
     permutations: int = 1000
-    null: SurrogateKind = "circular_shift"
+    null: Null = "auto"
     min_shift_s: float = 20.0
     clusters: bool = True
     allow_iid: bool = False
@@ -78,8 +83,8 @@ class Tests:
     def __post_init__(self) -> None:
         if self.permutations < 20:
             raise RecipeError(f"tests: {self.permutations} permutations cannot give a p below .05; take 1000.")
-        if self.null not in get_args(SurrogateKind):
-            raise RecipeError(f"tests: there is no null '{self.null}'. {nearest(self.null, get_args(SurrogateKind))}")
+        if self.null not in get_args(Null):
+            raise RecipeError(f"tests: there is no null '{self.null}'. {nearest(self.null, get_args(Null))}")
         if self.null == "iid_shuffle" and not self.allow_iid:
             raise RecipeError(
                 "tests: shuffled samples lose their memory, which makes chance look significant (23 % at .05 where the "
@@ -96,17 +101,19 @@ class Tests:
         many ``observed`` (layer, column) and ``null`` (layer, permutation, column).
         """
         _check_encoder(data.encoder)
-        problem = _Problem(data, self._surrogates(data.samples), self.clusters)
+        drawn = self._surrogates(data.samples)
+        problem = _Problem(data, drawn, self.clusters)
         found: dict[str, list[Floats]] = {}
         for space in data.features:
             for statistic in STATISTICS[: 1 if data.samples.baseline is None else 2]:
                 for name, values in problem.tested(space, statistic).items():
                     found.setdefault(f"{name}_{statistic}", []).append(values)
         arrays = {name: by_layer(values) for name, values in found.items()}
-        return Part(arrays, problem.findings, {"rows": getattr(data.aligner, "rows", "time")})
+        return Part(arrays, problem.findings, {"rows": getattr(data.aligner, "rows", "time"), "null": drawn.kind})
 
     def of_study(self, parts: Mapping[str, Part], scores: Scores) -> xr.Dataset:
         """P values of all targets, and of means over subjects."""
+        kind = _one_kind(parts)
         variables = {}
         for statistic in STATISTICS:
             for name in OF_TARGETS:
@@ -116,13 +123,20 @@ class Tests:
         of_group = group_tests(parts, scores, STATISTICS, self.seed, self.clusters)
         found = xr.Dataset({**variables, **of_group.data_vars}, coords=of_group.coords)
         rows = {part.facts["rows"] for part in parts.values()}
-        found.attrs = {**of_group.attrs, "name": self.null.replace("_", " "), "rows": "/".join(sorted(rows))}
+        found.attrs = {**of_group.attrs, "name": kind.replace("_", " "), "rows": "/".join(sorted(rows))}
         return found
 
     def _surrogates(self, samples: Samples) -> Surrogates:
+        kinds = AUTO if self.null == "auto" else (self.null,)
+        for kind in kinds[:-1]:
+            with suppress(DataError):
+                return self._drawn(kind, samples)
+        return self._drawn(kinds[-1], samples)
+
+    def _drawn(self, kind: SurrogateKind, samples: Samples) -> Surrogates:
         try:
             return surrogates(
-                self.null,
+                kind,
                 samples.responses,
                 samples.run,
                 n_permutations=self.permutations,
@@ -133,8 +147,21 @@ class Tests:
                 allow_iid=self.allow_iid,
             )
         except DataError as problem:
-            settings = f"null: {self.null}, permutations: {self.permutations}, min_shift_s: {self.min_shift_s:g}"
+            settings = f"null: {kind}, permutations: {self.permutations}, min_shift_s: {self.min_shift_s:g}"
             raise DataError(f"tests of subject {samples.subject} ({settings}): {problem}") from problem
+
+
+def _one_kind(parts: Mapping[str, Part]) -> str:
+    """The kind of surrogates that all subjects had; a DataError if they differ, as draws are then not the same."""
+    of_subject = {subject: part.facts["null"] for subject, part in parts.items()}
+    kinds = sorted(set(of_subject.values()))
+    if len(kinds) > 1:
+        few = listed([subject for subject, kind in of_subject.items() if kind == kinds[-1]])
+        raise DataError(
+            f"tests: the runs of subjects {few} allow too few different shifts, those of others enough, so that the "
+            "group would have no common draws: say null: phase_randomisation, or leave these subjects out."
+        )
+    return kinds[0]
 
 
 def _check_encoder(encoder: BaseEstimator) -> None:

@@ -31,7 +31,9 @@ def truth(shared: Path) -> dict[int, Stimulus]:
     folder = shared / "datasets" / "real" / "ds003643_lpp_fmri" / "annotation" / "FR"
     tables = {section: read_words(folder / f"lppFR_section{section}.TextGrid") for section in (1, 2)}
     for section in range(3, 10):
-        tables[section] = words_from_text("le petit prince dit que la fleur est belle " * 40, seed=section)
+        tables[section] = words_from_text(
+            ("le petit prince dit que la fleur est belle " * 41)[section:-1], seed=section
+        )
     return {section: Stimulus(f"FR-{section}", table, language="fr") for section, table in tables.items()}
 
 

@@ -14,6 +14,7 @@ from miniatures import MODEL, serve_miniature
 from brainalign.alignment import Items
 from brainalign.archives.remote_files import remote_files
 from brainalign.datasets import load_dataset
+from brainalign.encoding import Splits
 from brainalign.errors import DataError, RecipeError
 from brainalign.features import Baseline
 from brainalign.manifests import read_manifest
@@ -208,7 +209,7 @@ def test_voxels_that_one_experiment_lacks_are_left_out_and_told(
 def test_the_planted_layers_are_found_from_last_words() -> None:
     data = pereira2018()
     with pytest.warns(match="not every subject saw both"):
-        scores = score_layers(data, MODEL, store=None)
+        scores = score_layers(data, MODEL, splits=Splits(outer="blocks"), store=None)
     r = scores["r"].mean("fold").values
     assert r.argmax(axis=0).tolist() == list(PLANTED) * len(SEEN), r.round(2)
     assert (r.max(axis=0) > 0.7).all()

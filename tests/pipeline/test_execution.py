@@ -265,7 +265,7 @@ def test_the_demo_scores_real_brains(
 ) -> None:
     """The demo with a smaller trained model in place of its own."""
     monkeypatch.setenv("BRAINALIGN_MIRROR", str(shared / "datasets"))
-    changes = [f"features.0.model={tiny_llama}", "features.0.context=128", "tests.permutations=100"]
+    changes = [f"features.0.model={tiny_llama}", "features.0.context=128", "tests.permutations=20", "ladder=false"]
     scores = run(load_recipe("demo", changes), tmp_path, n_jobs=2).scores
     assert len(set(scores.subject.values)) == 27
     assert "s33" not in scores.subject.values
@@ -276,6 +276,5 @@ def test_the_demo_scores_real_brains(
     assert float(scores.r_baseline.mean()) > 0.05
     assert (scores.r.mean(["fold", "target"]) > 0.05).all()
     # 27 people who heard the same: a ceiling, and chance that they share.
-    assert 0.1 < float(scores.ceiling.where(scores.ceiling_status == "ok").mean()) < 0.6
-    assert (scores.group_p_stimulus_r < 0.05).all()
-    assert float(scores.ladder_r2.sel(rung="words").mean()) > 0
+    assert 0.1 < float(scores["ceiling"].where(scores["ceiling_status"] == "ok").mean()) < 0.6
+    assert (scores["group_p_stimulus_r"] < 0.05).all()

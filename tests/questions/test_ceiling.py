@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from studies import MODEL, heard, planted_fmri, stories
+from studies import MODEL, TR_S, heard, planted_fmri, stories
 
 import brainalign.questions.ceiling as ceiling_module
 from brainalign.config import parse_recipe
@@ -232,3 +233,28 @@ def test_a_recipe_asks_for_ceilings() -> None:
 def test_settings_that_cannot_be_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         Ceiling(**settings)
+
+
+def test_scans_that_begin_at_other_moments_of_the_story_are_compared_at_the_same_ones() -> None:
+    """A third of a volume later in the second subject: of a slow signal that all share, nothing is lost."""
+    slow_hz = np.linspace(0.02, 0.06, N_TARGETS)
+
+    def signal(seconds: np.ndarray, stimulus: str) -> np.ndarray:
+        return np.sin(2 * np.pi * (seconds[:, None] * slow_hz + number(stimulus) / 7))
+
+    offsets = {"s0": 0.0, "s1": TR_S / 3, "s2": TR_S / 2}
+    data = heard(list(offsets), STORIES, respond)
+    given = []
+    for recording in data.given:
+        offset_s = offsets[recording.subject]
+        seconds = np.arange(N_VOLUMES) * TR_S - offset_s
+        response = signal(seconds, recording.stimulus) + 0.3 * noise(
+            5, int(recording.subject[1]), number(recording.stimulus)
+        )
+        read = partial(np.asarray, response.astype(np.float32))
+        given.append(replace(recording, offset_s=offset_s, read=read, digest=recording.digest + "shifted"))
+    shifted = InMemory("heard", "Heard", "fmri", data.stimuli, given)
+    found = scored(shifted, Ceiling(kind="subjects", n_bootstrap=20, predict_from_others=False))
+    assert found["isc_pairwise"].values.min() > 0.6
+    sources = found.attrs["answers"]["ceiling"]["sources"].values()
+    assert all(source.startswith("inter-subject correlation of 3 subjects") for source in sources)

@@ -263,7 +263,7 @@ def test_encoders_that_are_not_refitted_are_refused(encoder: object, message: st
 
 def test_stories_too_short_for_the_shift_are_named_with_the_setting_to_mend() -> None:
     with pytest.raises(DataError, match=r"subject s0 .*min_shift_s: 80.*story0.*phase_randomisation"):
-        scored(planted_fmri(1), questions.Tests(permutations=20, min_shift_s=80.0))
+        scored(planted_fmri(1), questions.Tests(permutations=20, null="circular_shift", min_shift_s=80.0))
 
 
 @pytest.mark.parametrize(

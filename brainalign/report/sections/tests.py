@@ -87,7 +87,7 @@ def _length(told: Mapping[str, Any]) -> str:
     """How far, or in how long blocks, in words; nothing where a surrogate has no length."""
     unit = "items" if told["rows"] == "items" else "s"
     words = {"circular_shift": ", by at least {:g} {}", "block_permutation": ", in blocks of at least {:g} {}"}
-    return words.get(told["null"], "").format(told["min_shift_s"], unit)
+    return words.get(told["name"].replace(" ", "_"), "").format(told["min_shift_s"], unit)
 
 
 def _targets(scores: Scores, statistic: str, test: str, count: int) -> str:
