@@ -269,16 +269,27 @@ def _at_moments_of(data: SubjectData, other: Samples) -> Samples:
     parts = [(rows, times[_within(times, other.times_s[rows])]) for rows, times in parts]
     parts = [(rows, times) for rows, times in parts if len(times)]
     if not parts:
-        return replace(other, **{name: getattr(other, name)[:0] for name in OF_SAMPLES})
+        return replace(
+            other,
+            responses=other.responses[:0],
+            times_s=other.times_s[:0],
+            stimulus=other.stimulus[:0],
+            run=other.run[:0],
+            groups=other.groups[:0],
+        )
     values = [_interpolated(times, other.times_s[rows], other.responses[rows]) for rows, times in parts]
-    same = {
-        name: np.concatenate([np.full(len(times), getattr(other, name)[rows[0]]) for rows, times in parts])
-        for name in ("stimulus", "run", "groups")
-    }
-    return replace(other, responses=np.concatenate(values), times_s=np.concatenate([t for _, t in parts]), **same)
 
+    def same(of_rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.full(len(times), of_rows[rows[0]]) for rows, times in parts])
 
-OF_SAMPLES = ("responses", "stimulus", "run", "groups", "times_s")
+    return replace(
+        other,
+        responses=np.concatenate(values),
+        times_s=np.concatenate([times for _, times in parts]),
+        stimulus=same(other.stimulus),
+        run=same(other.run),
+        groups=same(other.groups),
+    )
 
 
 def _within(times: Floats, of_rows: Floats) -> np.ndarray:
