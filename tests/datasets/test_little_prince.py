@@ -31,8 +31,8 @@ def truth(shared: Path) -> dict[int, Stimulus]:
     folder = shared / "datasets" / "real" / "ds003643_lpp_fmri" / "annotation" / "FR"
     tables = {section: read_words(folder / f"lppFR_section{section}.TextGrid") for section in (1, 2)}
     for section in range(3, 10):
-        spoken = " ".join(np.roll("le petit prince dit que la fleur est belle".split(), section).tolist() * 40)
-        tables[section] = words_from_text(spoken, seed=section)
+        spoken = np.roll(["le", "petit", "prince", "dit", "que", "la", "fleur", "est", "belle"], section).tolist()
+        tables[section] = words_from_text(" ".join(spoken * 40), seed=section)
     return {section: Stimulus(f"FR-{section}", table, language="fr") for section, table in tables.items()}
 
 
