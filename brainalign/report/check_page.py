@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from brainalign.report.headline import number
 from brainalign.report.html import Picture, Table, picture, write_page
+from brainalign.report.writing import number
 
 __all__ = ["check_summary", "write_check"]
 

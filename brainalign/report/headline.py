@@ -12,11 +12,12 @@ import pandas as pd
 from brainalign.report.curves import is_numbered
 from brainalign.report.means import fold_means, mean_by
 from brainalign.report.tables import group_profile
+from brainalign.report.writing import equals, number, signed
 from brainalign.types import Scores
 
 Row = Mapping[Hashable, Any]
 
-__all__ = ["Answer", "caveats", "equals", "headline", "number", "signed", "verdicts"]
+__all__ = ["Answer", "caveats", "headline", "verdicts"]
 
 # With fewer subjects an interval over them is given, but nothing is concluded from it.
 SUBJECTS_FOR_A_VERDICT = 5
@@ -101,32 +102,6 @@ def caveats(scores: Scores) -> list[str]:
                 said.setdefault(remark, []).append(str(space))
     remarks = [_of_whom(spaces, judged) + remark for remark, spaces in said.items()]
     return remarks + (["The best latency was chosen on these same scores."] if "latency" in scores.dims else [])
-
-
-def number(value: float, digits: int = 3) -> str:
-    """Write `value` with a true minus sign; what is undefined is a dash.
-
-    >>> number(-0.01234), number(float("nan"))
-    ('−0.012', '–')
-    """
-    return f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}") if np.isfinite(value) else "\N{EN DASH}"
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """Write `value` like `number`, with a plus sign where it is positive."""
-    return ("+" if round(value, digits) > 0 else "") + number(value, digits)
-
-
-def equals(p: float, n_permutations: int | None = None) -> str:
-    """What follows the letter p: the value, or the smallest that so many permutations can give as a bound.
-
-    >>> equals(0.0321), equals(1 / 1001, 1000)
-    ('= .032', '≤ .001')
-    """
-    from brainalign.report.sections.tests import p_text  # which imports this module
-
-    text = p_text(p, n_permutations)
-    return text if text[0] in "<\N{LESS-THAN OR EQUAL TO}" else f"= {text}"
 
 
 def _answer(scores: Scores, space: str, profile: pd.DataFrame) -> Answer:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainalign.report.headline import caveats, headline, number, signed, verdicts
+from brainalign.report.headline import caveats, headline, verdicts
 from brainalign.report.html import Picture, Table, picture, write_page
 from brainalign.report.means import fold_means, is_ok, layer_table, subject_names
 from brainalign.report.sections import sections_of
 from brainalign.report.tables import Recovery, group_profile, planted_recovery, summary
+from brainalign.report.writing import number, signed
 from brainalign.types import Scores
 from brainalign.warning_codes import titled
 

@@ -22,8 +22,8 @@ from brainalign.report.drawing import (
     number_curves,
 )
 from brainalign.report.figures import WIDTH_IN, CaptionedFigure
-from brainalign.report.headline import number
 from brainalign.report.means import layer_table
+from brainalign.report.writing import number
 from brainalign.types import Floats, Scores
 
 __all__ = ["Panel", "against_chance", "interval"]

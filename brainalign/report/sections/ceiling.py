@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from brainalign.report.headline import number
 from brainalign.report.html import Section, table_of
 from brainalign.report.sections.naming import layer_names
+from brainalign.report.writing import number
 from brainalign.types import Scores
 
 __all__ = ["section"]

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from brainalign.report.headline import number
 from brainalign.report.html import Section, picture, table_of
 from brainalign.report.means import subject_names
 from brainalign.report.sections.against_chance import Panel, against_chance, interval
 from brainalign.report.sections.naming import layer_names
-from brainalign.report.sections.tests import p_text
+from brainalign.report.writing import number, p_text
 from brainalign.types import Scores
 
 __all__ = ["MEASURES", "section"]

@@ -11,12 +11,11 @@ from matplotlib import rc_context
 from brainalign.report.curves import curves
 from brainalign.report.drawing import STYLE, add_key, cell_edges, even_edges, heat_map, mark_curves
 from brainalign.report.figures import WIDTH_IN, CaptionedFigure
-from brainalign.report.headline import number
 from brainalign.report.html import Picture, Section, picture, table_of
 from brainalign.report.means import layer_table, subject_names
 from brainalign.report.sections.against_chance import Panel, against_chance, interval
 from brainalign.report.sections.naming import layer_names
-from brainalign.report.sections.tests import p_text
+from brainalign.report.writing import number, p_text
 from brainalign.types import Floats, Scores
 
 __all__ = ["section"]

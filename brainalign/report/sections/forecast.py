@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from brainalign.report.headline import number, signed
 from brainalign.report.html import Section, picture, table_of
 from brainalign.report.means import subject_names
 from brainalign.report.sections.naming import layer_names
-from brainalign.report.sections.tests import p_text
+from brainalign.report.writing import number, p_text, signed
 from brainalign.types import Scores
 
 __all__ = ["section"]

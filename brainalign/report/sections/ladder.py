@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from brainalign.report.headline import number, signed
 from brainalign.report.html import Section, table_of
 from brainalign.report.means import is_ok
 from brainalign.report.sections.naming import layer_names
+from brainalign.report.writing import number, signed
 from brainalign.types import Scores
 
 __all__ = ["section"]

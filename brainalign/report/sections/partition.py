@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from brainalign.report.headline import number, signed
 from brainalign.report.html import Section, table_of
 from brainalign.report.means import is_ok
+from brainalign.report.writing import number, signed
 from brainalign.types import Scores
 
 __all__ = ["section"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from brainalign.report.headline import equals, number, signed
 from brainalign.report.html import Picture, Section, picture, table_of
 from brainalign.report.means import layer_table
+from brainalign.report.writing import equals, number, signed
 from brainalign.types import Floats, Scores
 
 __all__ = ["section"]

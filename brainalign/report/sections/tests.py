@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from brainalign.report.headline import number, signed
 from brainalign.report.html import Section, table_of
 from brainalign.report.means import subject_names
 from brainalign.report.sections.naming import layer_names
+from brainalign.report.writing import number, p_text, signed
 from brainalign.types import Scores
 
-__all__ = ["p_text", "section"]
+__all__ = ["section"]
 
 LEVEL = 0.05
 TITLES = {"r": "r", "gain": "gain over the baseline"}
@@ -34,26 +34,6 @@ def section(scores: Scores) -> Section | None:
         for name in statistics
     ]
     return Section("Tests", tuple(_sentences(scores, told, statistics)), tables=tuple(tables), folded=tuple(each))
-
-
-def p_text(p: float, n_permutations: int | None = None) -> str:
-    """Write a p value; the smallest that so many permutations can give is written as a bound.
-
-    Examples
-    --------
-    >>> p_text(0.0321), p_text(1 / 1001, 1000), p_text(2e-9)
-    ('.032', '≤ .001', '< .001')
-    """
-    if not np.isfinite(p):
-        return number(np.nan)
-    if p < 0.0005:
-        return "< .001"
-    is_smallest = n_permutations is not None and p <= 1.0 / (1 + n_permutations) + 1e-9
-    return f"\N{LESS-THAN OR EQUAL TO} {_short(p)}" if is_smallest else _short(p)
-
-
-def _short(p: float) -> str:
-    return f"{p:.3f}".removeprefix("0") if p < 0.9995 else "1"
 
 
 def _sentences(scores: Scores, told: Mapping[str, Any], statistics: list[str]) -> Iterator[str]:

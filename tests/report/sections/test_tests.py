@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from brainalign.report.headline import number
 from brainalign.report.html import Section, Table
-from brainalign.report.sections.tests import p_text, section
+from brainalign.report.sections.tests import section
+from brainalign.report.writing import number, p_text
 from brainalign.types import Scores
 
 
