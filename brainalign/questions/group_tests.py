@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from brainalign.analysis.hierarchies.profiles import mean_defined
 from brainalign.analysis.inference.adjacency import adjacency_of, with_latencies
 from brainalign.analysis.inference.clusters import cluster_test
 from brainalign.analysis.inference.groups import group_null, subject_test
@@ -46,11 +47,11 @@ def group_tests(
     Returns
     -------
     xarray.Dataset
-        Of each statistic: ``subject_mean``, ``subject_p`` (layer, of_subject); ``group_mean``, ``group_low``,
-        ``group_high``, ``group_p_wilcoxon``, ``group_p_t``, ``group_p_sign_flip``, ``group_p_stimulus`` and
-        ``group_q_stimulus`` (layer,); ``target_mean``, ``target_p_stimulus``, ``target_q_stimulus`` and
-        ``target_p_cluster`` (layer, shared_target, and latency). Those of the stimulus, and clusters, give all subjects
-        the same surrogate in each draw.
+        Of each statistic: ``subject_mean``, ``subject_p`` (layer, of_subject); ``group_mean``, ``group_chance`` (the
+        mean of the surrogates), ``group_low``, ``group_high``, ``group_p_wilcoxon``, ``group_p_t``,
+        ``group_p_sign_flip``, ``group_p_stimulus`` and ``group_q_stimulus`` (layer,); ``target_mean``,
+        ``target_p_stimulus``, ``target_q_stimulus`` and ``target_p_cluster`` (layer, shared_target, and latency). Those
+        of the stimulus, and clusters, give all subjects the same surrogate in each draw.
     """
     found: dict[str, object] = {}
     findings: list[Finding] = []
@@ -80,6 +81,7 @@ def _of_means(parts: Mapping[str, Part], statistic: str, seed: int) -> tuple[dic
         "subject_mean": (("layer", "of_subject"), observed.T),
         "subject_p": (("layer", "of_subject"), p.T),
         "group_mean": ("layer", observed.mean(axis=0)),
+        "group_chance": ("layer", mean_defined(mean_defined(null, axis=1), axis=0)),
     }
     findings: list[Finding] = []
     if len(parts) == 1:

@@ -249,7 +249,10 @@ def _verdict(low: float, high: float, n_subjects: int, q: float | None) -> str:
     if low > 0 and q is not None and q >= LEVEL:
         return "lies above zero, but not the gain beyond chance: what subjects share may be chance about these stimuli"
     if low <= 0 <= high and q is not None and q < LEVEL:
-        return "includes zero: these stimuli show a gain, but subjects differ too much to expect it of others"
+        return (
+            "includes zero: the layer adds nothing measurable over the baseline, though less is lost than so many "
+            "columns of chance would cost (see the chance level in the tests)"
+        )
     if low <= 0 <= high:
         return "includes zero: the layer adds nothing measurable over the baseline"
     side = "above" if low > 0 else "below"

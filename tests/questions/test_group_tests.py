@@ -101,7 +101,7 @@ def test_clusters_of_the_means_are_where_neighbours_share_an_effect() -> None:
 
 def test_one_subject_has_its_own_test_only() -> None:
     found = group_tests(parts_of(1), scores_of(1), ["r"], 0)
-    assert set(found.data_vars) == {"subject_mean_r", "subject_p_r", "group_mean_r"}
+    assert set(found.data_vars) == {"subject_mean_r", "subject_p_r", "group_mean_r", "group_chance_r"}
     assert codes(found.attrs["findings"]) == ["one-subject"]
 
 

@@ -46,7 +46,8 @@ def _sentences(scores: Scores, told: Mapping[str, Any], statistics: list[str]) -
     if "gain" in statistics:
         yield (
             "For the gain only what the baseline leaves of the responses is changed, so that what words share with "
-            "their simple properties is in every surrogate (Freedman & Lane, 1983)."
+            "their simple properties is in every surrogate (Freedman & Lane, 1983). By chance a gain is below zero, "
+            "since the layer's columns cost more than they bring: a gain above chance need not be above zero."
         )
     if len(subject_names(scores)) > 1:
         yield (
@@ -132,6 +133,7 @@ def _rows(scores: Scores, statistic: str) -> list[dict[str, str]]:
         row = {
             "layer": layer,
             "mean": write(float(scores[f"group_mean_{statistic}"].values[place]), digits),
+            "by chance": write(float(scores[f"group_chance_{statistic}"].values[place]), digits),
         }
         if f"group_low_{statistic}" in scores:
             low, high = (float(scores[f"group_{end}_{statistic}"].values[place]) for end in ("low", "high"))

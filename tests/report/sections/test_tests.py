@@ -43,6 +43,7 @@ def answered(
             f"subject_mean_{name}": (("layer", "of_subject"), np.full((2, len(subjects)), 0.12)),
             f"subject_p_{name}": (("layer", "of_subject"), np.full((2, len(subjects)), 1 / 201)),
             f"group_mean_{name}": ("layer", [0.1, 0.2]),
+            f"group_chance_{name}": ("layer", [-0.01, 0.01]),
         }
         if clusters:
             variables[f"p_cluster_{name}"] = (dims, np.where(rising < 0.1, 0.03, 1.0))
