@@ -98,12 +98,22 @@ def test_every_table_of_p_values_says_of_which_test() -> None:
         "Tests of r, layer by layer", "Tests of gain over the baseline, layer by layer",
     ]  # fmt: skip
     assert of_r[1].headers == (
-        "layer", "mean", "95 % interval (bootstrap over subjects)", "p stimulus-level (200 permutations)",
+        "layer", "mean", "by chance", "95 % interval (bootstrap over subjects)", "p stimulus-level (200 permutations)",
         "q over layers", "p Wilcoxon", "p t", "p sign flip",
     )  # fmt: skip
     first, second = cells(of_r[1])
-    assert first == ["embedding", "0.100", "0.050 to 0.150", "≤ .005", ".010", ".125", "< .001", ".030"]
-    assert second[3:6] == [".300", ".300", second[5]]
+    assert first == [
+        "embedding",
+        "0.100",
+        "\N{MINUS SIGN}0.010",
+        "0.050 to 0.150",
+        "≤ .005",
+        ".010",
+        ".125",
+        "< .001",
+        ".030",
+    ]
+    assert second[4:7] == [".300", ".300", second[6]]
     assert cells(of_gain[1])[0][1].startswith("+")
 
 
@@ -122,7 +132,7 @@ def test_one_subject_gets_no_test_of_others_and_it_is_said() -> None:
     assert "There is one subject" in text_of(found)
     assert "Stimulus-level" not in text_of(found)
     assert found is not None
-    assert found.tables[0][1].headers == ("layer", "mean")
+    assert found.tables[0][1].headers == ("layer", "mean", "by chance")
 
 
 def test_means_over_subjects_are_told_target_by_target() -> None:
