@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from brainalign.encoding import RidgeEncoder, Splits
 from brainalign.errors import RecipeError
 from brainalign.features import LanguageModel, ToyModel
 from brainalign.pipeline.results import yaml_text
+from brainalign.registry import QUESTIONS, find
 from brainalign.safe_yaml import read_yaml
 
 MINIMAL = {"dataset": {"name": "simulated"}, "features": [{"kind": "toy_model"}]}
@@ -562,3 +564,11 @@ def test_list_of_recipes_is_sorted_and_holds_the_demo():
     assert list_recipes() == sorted(list_recipes())
     assert {"demo", "simulated", "simulated-meg"} <= set(list_recipes())
     assert not any(re.search(r"\W", name.replace("-", "")) for name in list_recipes())
+
+
+@pytest.mark.parametrize("section", QUESTIONS)
+def test_the_settings_of_a_question_can_be_written_in_yaml(section: str) -> None:
+    """No name of a setting is a word that YAML takes for something else, such as null or no."""
+    names = list(inspect.signature(find(section, QUESTIONS, "section")).parameters)
+    content, _ = read_yaml("".join(f"{name}: 1\n" for name in names))
+    assert list(content) == names

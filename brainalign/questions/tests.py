@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STATISTICS", "Tests"]
 
-Null = Literal["auto", SurrogateKind]
+Kind = Literal["auto", SurrogateKind]
 # What "auto" tries, in this order.
 AUTO: tuple[SurrogateKind, ...] = ("circular_shift", "phase_randomisation")
 # Bytes of one subject's null scores, target by target, that are kept for tests of the group.
@@ -52,7 +52,7 @@ class Tests:
     ----------
     permutations : int
         Surrogates.
-    null : {"auto", "circular_shift", "block_permutation", "phase_randomisation", "iid_shuffle"}
+    surrogate : {"auto", "circular_shift", "block_permutation", "phase_randomisation", "iid_shuffle"}
         How responses are changed, see `brainalign.analysis.inference.surrogates`. "auto" shifts them; where runs have
         not so many different shifts, as a single one of ten minutes has not, it gives their frequencies random phases.
     min_shift_s : float
@@ -66,7 +66,7 @@ class Tests:
 
     Examples
     --------
-    >>> Tests(permutations=200).null
+    >>> Tests(permutations=200).surrogate
     'auto'
     """
 
@@ -74,7 +74,7 @@ class Tests:
     of_group: ClassVar[bool] = False
 
     permutations: int = 1000
-    null: Null = "auto"
+    surrogate: Kind = "auto"
     min_shift_s: float = 20.0
     clusters: bool = True
     allow_iid: bool = False
@@ -83,9 +83,11 @@ class Tests:
     def __post_init__(self) -> None:
         if self.permutations < 20:
             raise RecipeError(f"tests: {self.permutations} permutations cannot give a p below .05; take 1000.")
-        if self.null not in get_args(Null):
-            raise RecipeError(f"tests: there is no null '{self.null}'. {nearest(self.null, get_args(Null))}")
-        if self.null == "iid_shuffle" and not self.allow_iid:
+        if self.surrogate not in get_args(Kind):
+            raise RecipeError(
+                f"tests: there is no surrogate '{self.surrogate}'. {nearest(self.surrogate, get_args(Kind))}"
+            )
+        if self.surrogate == "iid_shuffle" and not self.allow_iid:
             raise RecipeError(
                 "tests: shuffled samples lose their memory, which makes chance look significant (23 % at .05 where the "
                 "lag-1 autocorrelation is .8): take circular_shift, or say allow_iid: true."
@@ -109,7 +111,7 @@ class Tests:
                 for name, values in problem.tested(space, statistic).items():
                     found.setdefault(f"{name}_{statistic}", []).append(values)
         arrays = {name: by_layer(values) for name, values in found.items()}
-        return Part(arrays, problem.findings, {"rows": getattr(data.aligner, "rows", "time"), "null": drawn.kind})
+        return Part(arrays, problem.findings, {"rows": getattr(data.aligner, "rows", "time"), "surrogate": drawn.kind})
 
     def of_study(self, parts: Mapping[str, Part], scores: Scores) -> xr.Dataset:
         """P values of all targets, and of means over subjects."""
@@ -127,7 +129,7 @@ class Tests:
         return found
 
     def _surrogates(self, samples: Samples) -> Surrogates:
-        kinds = AUTO if self.null == "auto" else (self.null,)
+        kinds = AUTO if self.surrogate == "auto" else (self.surrogate,)
         for kind in kinds[:-1]:
             with suppress(DataError):
                 return self._drawn(kind, samples)
@@ -147,19 +149,19 @@ class Tests:
                 allow_iid=self.allow_iid,
             )
         except DataError as problem:
-            settings = f"null: {kind}, permutations: {self.permutations}, min_shift_s: {self.min_shift_s:g}"
+            settings = f"surrogate: {kind}, permutations: {self.permutations}, min_shift_s: {self.min_shift_s:g}"
             raise DataError(f"tests of subject {samples.subject} ({settings}): {problem}") from problem
 
 
 def _one_kind(parts: Mapping[str, Part]) -> str:
     """The kind of surrogates that all subjects had; a DataError if they differ, as draws are then not the same."""
-    of_subject = {subject: part.facts["null"] for subject, part in parts.items()}
+    of_subject = {subject: part.facts["surrogate"] for subject, part in parts.items()}
     kinds = sorted(set(of_subject.values()))
     if len(kinds) > 1:
         few = listed([subject for subject, kind in of_subject.items() if kind == kinds[-1]])
         raise DataError(
             f"tests: the runs of subjects {few} allow too few different shifts, those of others enough, so that the "
-            "group would have no common draws: say null: phase_randomisation, or leave these subjects out."
+            "group would have no common draws: say surrogate: phase_randomisation, or leave these subjects out."
         )
     return kinds[0]
 

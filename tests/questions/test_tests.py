@@ -130,12 +130,12 @@ def test_the_same_seed_gives_the_same_numbers_and_another_other_ones(fmri: Score
     assert not np.array_equal(other["p_gain"], fmri["p_gain"])
 
 
-@pytest.mark.parametrize("null", ["block_permutation", "phase_randomisation"])
-def test_other_surrogates_find_what_is_planted(null: str) -> None:
-    scores = scored(planted_fmri(1), questions.Tests(permutations=60, null=null, min_shift_s=12.0))
+@pytest.mark.parametrize("surrogate", ["block_permutation", "phase_randomisation"])
+def test_other_surrogates_find_what_is_planted(surrogate: str) -> None:
+    scores = scored(planted_fmri(1), questions.Tests(permutations=60, surrogate=surrogate, min_shift_s=12.0))
     planted = scores["planted_layer"].values == 2
     assert (scores["p_gain"].values[2, planted] < 0.05).all()
-    assert scores.attrs["answers"]["tests"]["name"] == null.replace("_", " ")
+    assert scores.attrs["answers"]["tests"]["name"] == surrogate.replace("_", " ")
 
 
 # -------------------------------------------------------------------------------------------------- draws, memory
@@ -263,16 +263,16 @@ def test_encoders_that_are_not_refitted_are_refused(encoder: object, message: st
 
 def test_stories_too_short_for_the_shift_are_named_with_the_setting_to_mend() -> None:
     with pytest.raises(DataError, match=r"subject s0 .*min_shift_s: 80.*story0.*phase_randomisation"):
-        scored(planted_fmri(1), questions.Tests(permutations=20, null="circular_shift", min_shift_s=80.0))
+        scored(planted_fmri(1), questions.Tests(permutations=20, surrogate="circular_shift", min_shift_s=80.0))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"permutations": 10}, "take 1000"),
-        ({"null": "rotation"}, "circular_shift"),
+        ({"surrogate": "rotation"}, "circular_shift"),
         ({"min_shift_s": -1.0}, "min_shift_s"),
-        ({"null": "iid_shuffle"}, "allow_iid"),
+        ({"surrogate": "iid_shuffle"}, "allow_iid"),
     ],
     ids=["permutations", "null", "shift", "shuffle"],
 )
@@ -284,5 +284,5 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_fitted(settings:
 def test_a_recipe_asks_for_tests() -> None:
     recipe = {"dataset": {"name": "simulated"}, "features": [{"kind": "toy_model"}], "tests": {}}
     assert parse_recipe(recipe).questions == (questions.Tests(),)
-    recipe["tests"] = {"null": "phase_randomisation", "permutations": 200}
-    assert parse_recipe(recipe).questions == (questions.Tests(permutations=200, null="phase_randomisation"),)
+    recipe["tests"] = {"surrogate": "phase_randomisation", "permutations": 200}
+    assert parse_recipe(recipe).questions == (questions.Tests(permutations=200, surrogate="phase_randomisation"),)

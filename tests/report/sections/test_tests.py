@@ -55,7 +55,7 @@ def answered(
                 variables[f"target_p_cluster_{name}"] = (shared[0], of_shared)
     answer = {
         "permutations": 200,
-        "null": "circular_shift",
+        "surrogate": "circular_shift",
         "min_shift_s": 20.0,
         "name": "circular shift",
         "rows": "time",
@@ -150,8 +150,8 @@ def test_means_over_subjects_are_told_target_by_target() -> None:
     ("told", "words"),
     [
         ({"rows": "items"}, "by at least 20 items)"),
-        ({"null": "block_permutation", "name": "block permutation"}, "in blocks of at least 20 s)"),
-        ({"null": "phase_randomisation", "name": "phase randomisation"}, "(phase randomisation, within each stimulus"),
+        ({"surrogate": "block_permutation", "name": "block permutation"}, "in blocks of at least 20 s)"),
+        ({"surrogate": "phase_randomisation", "name": "phase randomisation"}, "(phase randomisation, within each"),
     ],
     ids=["items", "blocks", "phases"],
 )  # fmt: skip
