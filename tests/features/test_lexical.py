@@ -21,6 +21,7 @@ WORDS = pd.DataFrame(
         "onset": [1.0, 1.5, 1.9, 4.0],
         "duration": [0.5, 0.5, 0.1, 1.0],
         "text": ["Alice", "can't", "xqzzyv", "the"],
+        "sentence": [0, 0, 0, 1],
     }
 )
 
@@ -40,6 +41,8 @@ def column(name: str, of: Stimulus | None = None) -> np.ndarray:
         ("word_duration", [0.5, 0.5, 0.1, 1.0]),
         ("pause_before", [0.0, 0.0, 0.0, 2.0]),
         ("position", [0.0, 0.5 / 3, 0.3, 1.0]),
+        ("sentence_position", [0, 1, 2, 0]),
+        ("sentence_length", [3, 3, 3, 1]),
         ("log_frequency", [zipf_frequency("Alice", "en"), zipf_frequency("can't", "en"), 0.0, 7.73]),
     ],
 )
@@ -73,6 +76,11 @@ def test_frequencies_are_those_of_the_stimulus_s_language() -> None:
 @pytest.mark.parametrize("name", WITHOUT_DICTIONARY)
 def test_one_word_alone_gives_finite_values(name: str) -> None:
     assert np.isfinite(column(name, stimulus(WORDS.head(1)))).all()
+
+
+def test_words_without_sentences_have_no_place_in_one() -> None:
+    with pytest.raises(RecipeError, match="stimulus 's' has no column `sentence`"):
+        column("sentence_length", stimulus(WORDS.drop(columns="sentence")))
 
 
 def test_no_properties_are_features_without_dimensions() -> None:
