@@ -256,13 +256,16 @@ def _fitted(
     """What questions are given: the subjects that have scores, their fits, and the features when asked for."""
     recordings = study.by_subject()
     subjects = [subject for subject, scores in results[0][3].items() if scores.arrays]
-    fingerprints = [dict(space.fingerprint()) for space in spaces]
+    fingerprints = [(space.name, dict(space.fingerprint())) for space in spaces]
+
+    def key(subject: str) -> str:
+        # Questions ask for spaces by name, which is nothing that a fit depends on.
+        fits = [[name, study.key_of_fit(fingerprint, recordings[subject])] for name, fingerprint in fingerprints]
+        return digest_of({"fits": fits})
+
     return Fitted(
         subjects={subject: study.subject(recordings[subject]) for subject in subjects},
-        keys={
-            subject: digest_of({"fits": [study.key_of_fit(space, recordings[subject]) for space in fingerprints]})
-            for subject in subjects
-        },
+        keys={subject: key(subject) for subject in subjects},
         fits={subject: {name: fits[subject].arrays for name, _, _, fits in results} for subject in subjects},
         features=_WhenAsked({space.name: space for space in spaces}, study, progress),
         encoder=study.encoder,

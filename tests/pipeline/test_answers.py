@@ -17,9 +17,10 @@ from studies import MODEL, planted_fmri
 from brainalign.config import load_recipe, parse_recipe
 from brainalign.encoding.planning import free_memory
 from brainalign.errors import RecipeError, StoreWarning
+from brainalign.features import Named
 from brainalign.pipeline import answers, run, score_layers
 from brainalign.pipeline.results import open_scores
-from brainalign.questions import Ceiling, Part, SubjectData
+from brainalign.questions import Ceiling, Part, Partition, SubjectData
 from brainalign.simulate import InMemory
 from brainalign.store import Store
 from brainalign.types import Finding, Scores
@@ -214,3 +215,18 @@ def test_a_setting_that_a_question_has_not_is_refused_by_name() -> None:
     recipe = {"dataset": {"name": "simulated"}, "features": [{"kind": "toy_model"}], "tests": {"permutation": 10}}
     with pytest.raises(RecipeError, match="permutation"):
         parse_recipe(recipe)
+
+
+def test_spaces_that_exchange_their_names_exchange_their_answers(data: InMemory) -> None:
+    """What is stored of a space that is asked for by name is not read for another of the same name."""
+    small, large = replace(MODEL, dimension=2), replace(MODEL, dimension=5)
+
+    def answer(first: str, second: str) -> np.ndarray:
+        spaces = [Named(first, small), Named(second, large)]
+        with warnings.catch_warnings(action="ignore"):
+            question = Partition(["mine @ 1", "baseline"], n_iter=2)
+            return score_layers(data, spaces, questions=[question])["partition_r2"].values[0]
+
+    of_small, of_large = answer("mine", "other"), answer("other", "mine")
+    assert not np.allclose(of_small, of_large)
+    np.testing.assert_array_equal(answer("mine", "other"), of_small)
