@@ -54,7 +54,7 @@ def null_latencies(space: str, data: SubjectData, permutations: int, threshold: 
     found = []
     for layer, columns in enumerate(samples.place(data.features[space])):
         penalties = Penalties(data.fits[space]["alpha"][layer][:, samples.usable])
-        _, null = score_null(columns, responses, folds, penalties, shifts.apply, permutations)
+        _, null = score_null(columns, responses, folds, penalties, shifts.apply, permutations, shifts.order)
         every = np.full((permutations, len(samples.usable)), np.nan)
         every[:, samples.usable] = null
         course[0] = mean_defined(every.reshape(permutations, -1, len(latencies_s)), axis=1).T

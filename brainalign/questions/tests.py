@@ -18,7 +18,7 @@ from brainalign.analysis.inference.clusters import cluster_test
 from brainalign.analysis.inference.moments import shift_in_samples
 from brainalign.analysis.inference.permutation import Penalties, gain_null, score_null
 from brainalign.analysis.inference.significance import fdr, p_values
-from brainalign.analysis.inference.surrogates import SurrogateKind, Surrogates, surrogates
+from brainalign.analysis.inference.surrogates import Reordering, SurrogateKind, Surrogates, surrogates
 from brainalign.encoding import BandedRidgeEncoder, RidgeEncoder, Samples
 from brainalign.errors import DataError, RecipeError, listed, nearest
 from brainalign.questions.group_tests import group_tests
@@ -225,7 +225,8 @@ class _Problem:
     def _nulls(self, space: str, statistic: str) -> Iterator[tuple[Floats, Floats]]:
         """Observed (column,) and null (permutation, column) of each layer, of the usable columns."""
         samples, fits = self.data.samples, self.data.fits[space]
-        drawn, count = self.drawn.apply, self.drawn.n_permutations
+        order = self.drawn.order if isinstance(self.drawn, Reordering) else None
+        draws = (self.drawn.apply, self.drawn.n_permutations, order)
 
         def chosen(name: str, layer: int | None = None) -> Floats:
             values = fits[name] if layer is None else fits[name][layer]
@@ -234,12 +235,12 @@ class _Problem:
         for layer, design in enumerate(samples.place(self.data.features[space])):
             if statistic == "r":
                 penalties = Penalties(chosen("alpha", layer))
-                yield score_null(design, self.responses, self.folds, penalties, drawn, count)
+                yield score_null(design, self.responses, self.folds, penalties, *draws)
             else:
                 assert samples.baseline is not None
                 joint = Penalties(chosen("alpha_joint", layer), chosen("beta_joint", layer))
                 alone = Penalties(chosen("alpha_baseline"))
-                yield gain_null(design, samples.baseline, self.responses, self.folds, joint, alone, drawn, count)
+                yield gain_null(design, samples.baseline, self.responses, self.folds, joint, alone, *draws)
 
     def _of_clusters(self, observed: Floats, null: Floats) -> Floats:
         if not np.isfinite(observed).any():

@@ -30,7 +30,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from brainalign.analysis.inference.permutation import Penalties, score_null
-from brainalign.analysis.inference.surrogates import Surrogates, surrogates
+from brainalign.analysis.inference.surrogates import CircularShift
 from brainalign.encoding import LeaveOneRunOut, RidgeEncoder, cross_val_scores, pearson
 from brainalign.types import Floats
 
@@ -69,7 +69,7 @@ def _rows(problem: Problem, size: FmriSize, n_surrogates: int, rounds: int) -> l
     chosen = cross_val_scores(features, problem.responses, problem.groups, encoder, splitter=LeaveOneRunOut())
     alpha = chosen.alpha.values[0]
     folds = list(LeaveOneRunOut().split(features, groups=problem.groups))
-    drawn = surrogates("circular_shift", problem.responses, problem.groups.astype(str), n_permutations=n_surrogates)
+    drawn = CircularShift(problem.groups.astype(str), n_surrogates, min_shift=10)
     changed = replace(problem, responses=drawn.apply(0, problem.responses))
     timed = alternate(
         {
@@ -107,8 +107,8 @@ def _row(line: str, what: str, theirs: Timed, ours: Timed, n_surrogates: int, no
     return Row(line, what, float(np.median(rounds)), min(rounds), max(rounds), f"{times}; {note}", {"seconds": seconds})
 
 
-def _ours(features: Floats, responses: Floats, folds: Folds, alpha: Floats, drawn: Surrogates) -> Floats:
-    return score_null(features, responses, folds, Penalties(alpha), drawn.apply, drawn.n_permutations)[1]
+def _ours(features: Floats, responses: Floats, folds: Folds, alpha: Floats, drawn: CircularShift) -> Floats:
+    return score_null(features, responses, folds, Penalties(alpha), drawn.apply, drawn.n_permutations, drawn.order)[1]
 
 
 def _scikit_learn(features: Floats, responses: Floats, folds: Folds, alpha: Floats) -> Floats:

@@ -97,6 +97,7 @@ def mean_r_tested(
             Penalties(alpha.swapaxes(0, 1)[:, usable]),
             shift.apply,
             shift.n_permutations,
+            shift.order,
         )
         layer = np.nonzero(usable)[0]
         for number in np.unique(layer):

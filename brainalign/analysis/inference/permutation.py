@@ -10,13 +10,16 @@ folds share what their training and test samples have in common by chance, so th
 while only the held-out responses move vary too little (false positives of 12 to 15 % instead of 5 % in simulations).
 The penalties are those that the responses as measured had chosen.
 
+Where a surrogate is the responses in another order, the columns of P are put in that order in their place: P is small,
+and the responses stay where they are.
+
 With a baseline of few columns beside the features the kernel is X X' / alpha + B B' / beta, and what is tested is the
 gain of the layer: only what the baseline leaves of the responses is changed (Freedman & Lane, 1983).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +29,7 @@ from brainalign.encoding.metrics import is_constant
 from brainalign.encoding.nested import standard_columns
 from brainalign.types import Floats
 
-__all__ = ["Penalties", "Surrogate", "gain_null", "score_null"]
+__all__ = ["Order", "Penalties", "Surrogate", "gain_null", "score_null"]
 
 Indices = np.ndarray
 Fold = tuple[Indices, Indices]
@@ -34,6 +37,8 @@ Fold = tuple[Indices, Indices]
 Operators = list[tuple[Indices, Floats]]
 # Gives surrogate `number` of responses (sample, target): the same draw for all targets.
 Surrogate = Callable[[int, Floats], Floats]
+# Gives, for surrogates that are the responses in another order, the sample that stands at each place.
+Order = Callable[[int], Indices]
 
 # What is left of numbers that cancel, as a share of them.
 ROUNDING = 1e-12
@@ -56,6 +61,7 @@ def score_null(
     penalties: Penalties,
     surrogate: Surrogate,
     n_permutations: int,
+    order: Order | None = None,
 ) -> tuple[Floats, Floats]:
     """Mean r over folds, as measured and for surrogates of the responses.
 
@@ -74,6 +80,9 @@ def score_null(
     surrogate : callable
         ``surrogate(number, responses)``, with number from 0 on.
     n_permutations : int
+    order : callable, optional
+        ``order(number)`` of surrogates that only reorder, ``surrogate(number, y) == y[order(number)]``: many times
+        faster where targets are many.
 
     Returns
     -------
@@ -95,6 +104,9 @@ def score_null(
     ]
     values, scored = _standardised(responses), _scored(responses, folds)
     (observed,) = _mean_r(values, folds, scored, operators)
+    if order is not None:
+        orders = np.stack([order(number) for number in range(n_permutations)])
+        return observed, _reordered(values[:, 0], None, folds, scored, orders, operators)
     null = np.empty((n_permutations, responses.shape[1]), dtype=np.float32)
     for numbers, changed in _batches(values, surrogate, n_permutations):
         null[numbers] = _mean_r(changed, folds, scored, operators)
@@ -110,6 +122,7 @@ def gain_null(
     alone: Penalties,
     surrogate: Surrogate,
     n_permutations: int,
+    order: Order | None = None,
 ) -> tuple[Floats, Floats]:
     """Mean over folds of r of baseline and features minus r of the baseline, as measured and for surrogates.
 
@@ -144,6 +157,9 @@ def gain_null(
     values, scored = _standardised(responses), _scored(responses, folds)
     explained = _explained(baseline, values)
     (observed,) = _mean_r(values, folds, scored, both, only)
+    if order is not None:
+        orders = np.stack([order(number) for number in range(n_permutations)])
+        return observed, _reordered((values - explained)[:, 0], explained[:, 0], folds, scored, orders, both, only)
     null = np.empty((n_permutations, responses.shape[1]), dtype=np.float32)
     for numbers, changed in _batches(values - explained, surrogate, n_permutations):
         null[numbers] = _mean_r(changed + explained, folds, scored, both, only)
@@ -239,15 +255,42 @@ def _mean_r(
     without: Sequence[Operators] | None = None,
 ) -> Floats:
     """Mean over folds of r, or of what it is above that of other predictions; shape (permutation, target), float32."""
-    total, count = np.zeros(values.shape[1:]), np.zeros(values.shape[1:], dtype=np.int32)
-    for k, (train, test) in enumerate(folds):
+
+    def of_fold(k: int) -> Floats:
+        train, test = folds[k]
         fit, held_out = values[train], _unit(values[test])
         r = _fold_r(fit, held_out, operators[k])
-        if without is not None:
-            r -= _fold_r(fit, held_out, without[k])
-        defined = np.isfinite(r) & scored[k]
-        total += np.where(defined, r, 0.0)
-        count += defined
+        return r if without is None else r - _fold_r(fit, held_out, without[k])
+
+    return _mean_of_folds(map(of_fold, range(len(folds))), scored)
+
+
+def _reordered(
+    values: Floats,
+    fixed: Floats | None,
+    folds: Sequence[Fold],
+    scored: np.ndarray,
+    orders: np.ndarray,
+    operators: Sequence[Operators],
+    without: Sequence[Operators] | None = None,
+) -> Floats:
+    """The same for values (sample, target) in each of the `orders` (permutation, sample), beside what stays `fixed`."""
+
+    def of_fold(k: int) -> Floats:
+        r = _fold_r_of_orders(values, fixed, folds[k], orders, operators[k])
+        return r if without is None else r - _fold_r_of_orders(values, fixed, folds[k], orders, without[k])
+
+    return _mean_of_folds(map(of_fold, range(len(folds))), scored)
+
+
+def _mean_of_folds(of_folds: Iterable[Floats], scored: np.ndarray) -> Floats:
+    """The mean of arrays (permutation, target) over the folds in which each is defined."""
+    total: Floats = np.zeros(1)
+    count: np.ndarray = np.zeros(1, dtype=np.int32)
+    for r, varies in zip(of_folds, scored, strict=True):
+        defined = np.isfinite(r) & varies
+        total = total + np.where(defined, r, 0.0)
+        count = count + defined
     return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
@@ -259,10 +302,41 @@ def _fold_r(fit: Floats, held_out: Floats, operators: Operators) -> Floats:
         y = fit if every else fit[:, :, targets]
         observed = held_out if every else held_out[:, :, targets]
         predicted = (predict @ y.reshape(len(fit), -1)).reshape(len(held_out), *y.shape[1:])
-        size = np.sqrt(np.einsum("m...,m...->...", predicted, predicted))
-        product = np.einsum("m...,m...->...", predicted, observed)
-        r[:, targets] = np.divide(product, size, out=np.full_like(size, np.nan), where=size > 0)
+        r[:, targets] = _correlation(predicted, observed)
     return r
+
+
+def _fold_r_of_orders(
+    values: Floats, fixed: Floats | None, fold: Fold, orders: np.ndarray, operators: Operators
+) -> Floats:
+    """Correlations (permutation, target) in one fold, the predictors' columns put in each order."""
+    train, test = fold
+    r = np.empty((len(orders), values.shape[1]), dtype=np.float32)
+    for targets, predict in operators:
+        own = np.ascontiguousarray(values[:, targets])
+        added = None if fixed is None else (predict @ fixed[np.ix_(train, targets)], fixed[np.ix_(test, targets)])
+        step = max(1, AT_ONCE // (4 * len(test) * max(own.shape)))
+        for first in range(0, len(orders), step):
+            some = orders[first : first + step]
+            moved = np.zeros((len(some), len(test), len(values)), dtype=np.float32)
+            for one, order in zip(moved, some, strict=True):
+                one[:, order[train]] = predict
+            predicted = (moved.reshape(-1, len(values)) @ own).reshape(*moved.shape[:2], -1)
+            observed = own[some[:, test]]
+            if added is not None:
+                predicted += added[0]
+                observed += added[1]
+            # Held-out samples first, as elsewhere.
+            predicted, observed = predicted.swapaxes(0, 1), observed.swapaxes(0, 1)
+            r[first : first + step, targets] = _correlation(predicted, _unit(observed))
+    return r
+
+
+def _correlation(predicted: Floats, observed: Floats) -> Floats:
+    """Of predictions about their mean with responses of unit length, over the first axis; NaN of what stands still."""
+    size = np.sqrt(np.einsum("m...,m...->...", predicted, predicted))
+    product = np.einsum("m...,m...->...", predicted, observed)
+    return np.divide(product, size, out=np.full_like(size, np.nan), where=size > 0)
 
 
 def _unit(values: Floats) -> Floats:

@@ -124,6 +124,26 @@ def test_what_is_observed_is_the_mean_score_of_cross_validation(
     np.testing.assert_allclose(gain, (joint.r - of_baseline.r).mean(axis=0), atol=2e-6)
 
 
+@WIDTHS
+@pytest.mark.parametrize("at_once", [1, 2**26])
+def test_moving_the_predictors_comes_to_the_same_as_moving_the_responses(
+    width: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, baseline, responses = problem(width)
+    joint, alone = Penalties(chosen(1), chosen(2)), Penalties(chosen(3))
+    of_score = (features, responses, folds_of(), alone, roll, 7)
+    of_gain = (features, baseline, responses, folds_of(), joint, alone, roll, 7)
+    expected = score_null(*of_score), gain_null(*of_gain)
+    monkeypatch.setattr(permutation, "AT_ONCE", at_once)
+
+    def order(number: int) -> np.ndarray:
+        return roll(number, np.arange(N))
+
+    for found, known in zip((score_null(*of_score, order), gain_null(*of_gain, order)), expected, strict=True):
+        np.testing.assert_array_equal(found[0], known[0])
+        np.testing.assert_allclose(found[1], known[1], atol=1e-6)
+
+
 @pytest.mark.parametrize("at_once", [1, 5 * N * V * 4, 2**26])
 def test_batches_of_surrogates_change_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     features, baseline, responses = problem(6)
