@@ -6,6 +6,7 @@ against, so that no option is written down twice.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
@@ -13,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import platformdirs
 from sklearn.base import BaseEstimator
 
 from brainalign.encoding import Splits
@@ -20,7 +22,7 @@ from brainalign.errors import BrainalignError, RecipeError, nearest
 from brainalign.features import SOUND_ENVELOPE, Baseline, Named
 from brainalign.manifests import Manifest, read_manifest
 from brainalign.questions import Question
-from brainalign.registry import ALIGNMENTS, DATASETS, ENCODERS, FEATURES, QUESTIONS, find
+from brainalign.registry import ALIGNMENTS, DATASETS, ENCODERS, EXECUTORS, FEATURES, QUESTIONS, find
 from brainalign.safe_yaml import read_yaml
 from brainalign.settings import SettingError, check_keys, checked_settings
 from brainalign.types import Aligner, Extractor
@@ -32,11 +34,15 @@ __all__ = [
     "apply_change",
     "build",
     "check_alignment",
+    "executor_of",
+    "executor_settings",
     "list_recipes",
     "load_recipe",
     "parse_recipe",
     "resolved",
     "settings_of",
+    "site_file",
+    "site_settings",
 ]
 
 T = TypeVar("T")
@@ -51,6 +57,7 @@ TOP_KEYS = (
     "encoder",
     "splits",
     *QUESTIONS,
+    "executor",
     "strict",
     "fallback",
 )
@@ -83,6 +90,9 @@ class Recipe:
     splits : Splits
     questions : tuple of Question
         What is to be found out about the scores, in the order of `brainalign.registry.QUESTIONS`.
+    executor : mapping
+        Where and how the work is done, ``kind`` and the settings of that kind; no part of what is computed, and so not
+        of `resolved`.
     strict : bool
         Whether what is to be read with care (a finding whose code begins with W and a number) is an error.
     fallback : str or None
@@ -102,6 +112,7 @@ class Recipe:
     encoder: BaseEstimator
     splits: Splits
     questions: tuple[Question, ...]
+    executor: Mapping[str, Any]
     strict: bool
     fallback: str | None
     folder: Path | None
@@ -233,6 +244,7 @@ def parse_recipe(content: Mapping[str, Any], folder: Path | None = None) -> Reci
         encoder=_encoder(encoder),
         splits=build(Splits, _section(content, "splits"), "splits"),
         questions=_questions(content),
+        executor=_executor(content),
         strict=_flag(content, "strict"),
         fallback=_fallback(content.get("fallback")),
         folder=folder,
@@ -394,6 +406,55 @@ def _questions(content: Mapping[str, Any]) -> tuple[Question, ...]:
     """The sections that ask something of the scores; one that is there but empty asks with the defaults."""
     asked = [name for name in QUESTIONS if name in content and content[name] is not False]
     return tuple(build(find(name, QUESTIONS, "section"), _section(content, name), name) for name in asked)
+
+
+def _executor(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the work is done, checked: what the recipe says, and below it what this site's file says of that kind."""
+    asked = _section(content, "executor")
+    site = site_settings()
+    kind = str(asked.get("kind", site.get("executor", "local")))
+    with _about("executor.kind"):
+        cls = find(kind, EXECUTORS, "kind of executor")
+    settings = {**site.get(kind, {}), **{key: value for key, value in asked.items() if key != "kind"}}
+    return executor_settings(build(cls, settings, "executor"))
+
+
+def executor_of(settings: Mapping[str, Any]) -> Any:
+    """The executor that checked settings with their ``kind`` describe; see `Recipe.executor`."""
+    given = {name: value for name, value in settings.items() if name != "kind"}
+    return build(find(str(settings["kind"]), EXECUTORS, "kind of executor"), given, "executor")
+
+
+def executor_settings(executor: Any) -> dict[str, Any]:
+    """What `executor_of` makes the executor of again."""
+    return {"kind": _kind_of(executor, EXECUTORS), **settings_of(executor)}
+
+
+def site_file() -> Path:
+    """The file that says how work is done at this site, for all recipes: ``BRAINALIGN_SITE``, or the user's own."""
+    named = os.environ.get("BRAINALIGN_SITE")
+    return Path(named).expanduser() if named else Path(platformdirs.user_config_dir("brainalign")) / "site.yaml"
+
+
+def site_settings() -> dict[str, Any]:
+    """What the site's file says: ``executor``, a kind, and under each kind's name its settings; nothing without one.
+
+    Raises
+    ------
+    RecipeError
+        If it cannot be read, or has other keys.
+    """
+    path = site_file()
+    if not _is_file(path):
+        if "BRAINALIGN_SITE" in os.environ:
+            raise RecipeError(f"BRAINALIGN_SITE names {path}, which is no file.")
+        return {}
+    try:
+        content, _ = read_yaml(path.read_text(encoding="utf-8-sig"))
+        check_keys(_mapping(content or {}, ""), ("executor", *EXECUTORS), "")
+    except (OSError, UnicodeDecodeError, RecipeError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+    return {key: value if key == "executor" else dict(_section(content, key)) for key, value in (content or {}).items()}
 
 
 def _flag(content: Mapping[str, Any], key: str) -> bool:

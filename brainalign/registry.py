@@ -8,7 +8,7 @@ from typing import Any
 
 from brainalign.errors import RecipeError, nearest
 
-__all__ = ["ALIGNMENTS", "DATASETS", "ENCODERS", "FEATURES", "QUESTIONS", "find"]
+__all__ = ["ALIGNMENTS", "DATASETS", "ENCODERS", "EXECUTORS", "FEATURES", "QUESTIONS", "find"]
 
 # The loader of a dataset's manifest; one per layout of files.
 DATASETS: Mapping[str, str] = {
@@ -54,6 +54,12 @@ ALIGNMENTS: Mapping[str, str] = {
 ENCODERS: Mapping[str, str] = {
     "ridge": "brainalign.encoding.ridge:RidgeEncoder",
     "banded": "brainalign.encoding.banded:BandedRidgeEncoder",
+}
+
+EXECUTORS: Mapping[str, str] = {
+    "local": "brainalign.pipeline.executors.local:Local",
+    "slurm": "brainalign.pipeline.executors.slurm:Slurm",
+    "dask": "brainalign.pipeline.executors.dask:Dask",
 }
 
 # A recipe's sections of these names, in the order in which they are answered: some look at what others found.

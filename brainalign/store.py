@@ -127,6 +127,10 @@ class Store:
         _mark_as_used(place / "record.json")
         return entry
 
+    def has(self, key: str) -> bool:
+        """Whether there is an entry under `key`, by its record alone: whether it is whole is seen when it is read."""
+        return os.path.exists(place_of(self.root, key) / "record.json")
+
     def put(self, key: str, arrays: Mapping[str, Floats], facts: Mapping[str, Any]) -> None:
         """Keep `arrays` and `facts` under `key`; where another writer was first, its entry stays.
 
@@ -136,7 +140,7 @@ class Store:
             If the disk is full or the folder cannot be written to; nothing is left under the key.
         """
         place = place_of(self.root, key)
-        if os.path.exists(place / "record.json"):
+        if self.has(key):
             _sweep(place)
             return
         with self.writer(key) as writer:

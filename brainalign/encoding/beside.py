@@ -130,9 +130,7 @@ def _parts(
     counted = replace(grid, betas=np.tile(grid.betas, max(len(sets), 1)))
     n_columns = sum(columns.shape[1] for columns in sets)
     scaled = encoder.standardise or encoder.n_components is not None
-    problem = Problem(
-        design.shape[1], responses.n_targets, folds, counted, scaled, responses.dtype, n_baseline=n_columns
-    )
+    problem = Problem(design.shape[1], responses.each, folds, counted, scaled, responses.dtype, n_baseline=n_columns)
     how = encoder.plan(problem, ("primal", "dual"))
     backend = encoder.compute_with(how)
     pieces = encoder.pieces(how.route, design, folds, backend)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import psutil
 
 from brainalign.encoding.backends import threads_allowed
 from brainalign.encoding.nested import Targets
@@ -16,8 +15,9 @@ from brainalign.encoding.penalties import DOUBLE, Grid
 from brainalign.encoding.responses import Responses, block_width
 from brainalign.encoding.splits import NestedFold
 from brainalign.errors import FitWarning
+from brainalign.limits import free_memory
 
-__all__ = ["Plan", "Problem", "Route", "free_memory", "plan"]
+__all__ = ["Plan", "Problem", "Route", "memory_for_fits", "plan"]
 
 Route = Literal["primal", "dual", "downdating"]
 
@@ -101,7 +101,7 @@ class Plan:
         """The targets that are fitted together, part after part."""
         blocks = responses.blocks(self.targets_at_once)
         together = max(1, self.targets_at_once // (blocks[0].stop - blocks[0].start))
-        if self.targets_at_once >= self.n_targets:
+        if self.targets_at_once >= responses.n_targets:
             together = len(blocks)
         return [Targets(responses, blocks[first : first + together]) for first in range(0, len(blocks), together)]
 
@@ -112,9 +112,9 @@ class Plan:
         return f"{self.route}: {self.operations[self.route] / 1e9:.3g} GFLOP{against}; {many} at once"
 
 
-def free_memory() -> float:
+def memory_for_fits() -> float:
     """Bytes that a fit may fill where no limit is given."""
-    return SHARE_OF_FREE * psutil.virtual_memory().available
+    return SHARE_OF_FREE * free_memory()
 
 
 def plan(
@@ -155,7 +155,7 @@ def plan(
         n_threads -= 1
     left = memory_limit - _bytes_for_all(problem, route, n_threads)
     at_once = int(left // _bytes_per_target(problem, route))
-    return Plan(route, operations, problem.n_targets, max(1, min(problem.n_targets, at_once)), n_threads)
+    return Plan(route, operations, problem.n_targets, max(1, at_once), n_threads)
 
 
 def _may_downdate(problem: Problem) -> bool:

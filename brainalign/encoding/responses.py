@@ -52,6 +52,9 @@ class Responses:
         Of the products with these responses; by default float32 for values of at most that precision.
     hold : int
         Bytes that a standardised copy may fill; one that would be larger is made block by block at each reading.
+    each : int, optional
+        Targets of each of several subjects that stand side by side. No block spans two, and the way to fit is chosen
+        as for one, so that each subject's scores are to the last bit those of a fit by itself.
 
     Attributes
     ----------
@@ -63,7 +66,7 @@ class Responses:
     Raises
     ------
     ValueError
-        If the array has not two dimensions.
+        If the array has not two dimensions, or not `each` targets some whole number of times.
 
     Examples
     --------
@@ -72,11 +75,14 @@ class Responses:
     ([[-1.0, 0.0], [1.0, 0.0]], ['ok', 'constant'])
     """
 
-    def __init__(self, array: Any, dtype: str | None = None, hold: int = 0) -> None:
+    def __init__(self, array: Any, dtype: str | None = None, hold: int = 0, each: int | None = None) -> None:
         if len(array.shape) != 2:
             raise ValueError(f"responses must have shape (sample, target), not {tuple(array.shape)}.")
         self.array = array
         self.n_samples, self.n_targets = array.shape
+        self.each = self.n_targets if each is None else each
+        if self.n_targets % max(self.each, 1):
+            raise ValueError(f"{self.n_targets} targets are not those of subjects with {self.each} each.")
         narrow = np.dtype(array.dtype).kind == "f" and np.dtype(array.dtype).itemsize <= 4
         self.dtype = dtype or ("float32" if narrow else "float64")
         self.mean, self.scale = np.zeros(self.n_targets), np.ones(self.n_targets)
@@ -97,7 +103,9 @@ class Responses:
     def blocks(self, at_most: int | None = None) -> list[slice]:
         """All targets in blocks of the width in which they are read, or narrower."""
         width = block_width(self.n_samples)
-        return list(blocks_of(self.n_targets, width if at_most is None else min(width, at_most)))
+        own = list(blocks_of(self.each, width if at_most is None else min(width, at_most)))
+        subjects = range(0, self.n_targets, max(self.each, 1))
+        return [slice(first + block.start, first + block.stop) for first in subjects for block in own]
 
     def read(self, block: slice) -> np.ndarray:
         """The standardised responses (n, width of the block)."""

@@ -31,7 +31,7 @@ from brainalign.encoding.nested import (
     weights,
 )
 from brainalign.encoding.penalties import Grid, Selection
-from brainalign.encoding.planning import Plan, Problem, Route, free_memory, plan
+from brainalign.encoding.planning import Plan, Problem, Route, memory_for_fits, plan
 from brainalign.encoding.responses import Responses
 from brainalign.encoding.spectra import DualPieces, Pieces, PrimalPieces, is_ill_conditioned, spectrum_of_all
 from brainalign.encoding.splits import NestedFold, Splitter, inner_folds
@@ -259,7 +259,7 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
         """The way that `held_out` will take, unless penalties prove too small for it, and what will compute it."""
         problem = Problem(
             design.shape[1],
-            responses.n_targets,
+            responses.each,
             folds,
             self.grid(baseline),
             scaled=self.standardise or self.n_components is not None or self.n_bands > 0,
@@ -312,7 +312,7 @@ class RidgeEncoder(RegressorMixin, MultiOutputMixin, BaseEstimator):
 
     def plan(self, problem: Problem, allowed: Sequence[Route] = get_args(Route)) -> Plan:
         """The way to take within the memory limit."""
-        return plan(problem, free_memory() if self.memory_limit is None else self.memory_limit, allowed)
+        return plan(problem, memory_for_fits() if self.memory_limit is None else self.memory_limit, allowed)
 
     def compute_with(self, how: Plan) -> Backend:
         """The backend for a plan."""

@@ -16,6 +16,7 @@ from brainalign.errors import DataError, RecipeError
 from brainalign.features.text import running_text
 from brainalign.features.tokens import tokenize_words
 from brainalign.features.windows import Reading, Window, cut_windows, match_tokens
+from brainalign.limits import free_memory
 from brainalign.types import Stimulus
 
 if TYPE_CHECKING:
@@ -146,12 +147,11 @@ def tokens_per_pass(model: Pretrained, widths: Sequence[int], memory_limit: floa
 
 
 def _free_bytes(model: Pretrained) -> float:
-    import psutil
     import torch
 
     if model.device.type == "cuda":
         return torch.cuda.mem_get_info(model.device)[0]
-    return psutil.virtual_memory().available
+    return free_memory()
 
 
 def batches(windows: Sequence[Window], n_tokens: int) -> Iterator[list[Window]]:

@@ -72,6 +72,7 @@ def aligned(subject: Subject) -> tuple[Samples | None, list[Finding]]:
 def same_design(mine: Samples, other: Samples, features: Mapping[str, Features]) -> bool:
     """Whether two subjects have the same samples, features and baseline to the last bit."""
     same = [np.array_equal(getattr(mine, name), getattr(other, name)) for name in ("stimulus", "groups", "times_s")]
+    same.append(mine.n_targets == other.n_targets)
     if not all(same) or not np.array_equal(_or_empty(mine.baseline), _or_empty(other.baseline)):
         return False
     probe = _probe(features)

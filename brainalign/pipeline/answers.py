@@ -2,74 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-from sklearn.base import BaseEstimator
 
 from brainalign.config import settings_of
 from brainalign.encoding import Samples
-from brainalign.encoding.planning import free_memory
 from brainalign.files import digest_of
-from brainalign.pipeline.aligned import Subject, aligned
+from brainalign.limits import free_memory
+from brainalign.pipeline.aligned import aligned
 from brainalign.pipeline.extraction import Progress
 from brainalign.pipeline.fit import encoder_for
+from brainalign.pipeline.study import Study
 from brainalign.questions import Part, Question, SubjectData
 from brainalign.store import Store
 from brainalign.types import Features, Finding, Floats, Scores
 
-__all__ = ["Fitted", "answered"]
+__all__ = ["Fitted", "answer", "answered", "key_of_answer"]
 
 # Of the free memory, what responses may fill that are kept for the next question, or for other subjects' questions.
-MEMORY_SHARE = 0.25
+MEMORY_SHARE = 0.125
 # Raised when a question with the same settings and fits would give other numbers than before.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What has been fitted, and how to have more of it.
+    """A study whose fits are there, and how to have more of it.
 
     Parameters
     ----------
-    subjects : mapping of subject -> Subject
-        Of those who have scores, in the order of the scores.
-    keys : mapping of subject -> str
-        Of their fits, all feature spaces together: what else they depend on.
+    study : Study
     fits : mapping of subject -> feature space -> name -> array
+        Of those who have scores, in the order of the scores.
     features : mapping of feature space -> stimulus -> Features
         Read when asked for.
-    encoder : scikit-learn estimator
     """
 
-    subjects: Mapping[str, Subject]
-    keys: Mapping[str, str]
+    study: Study
     fits: Mapping[str, Mapping[str, Mapping[str, Floats]]]
     features: Mapping[str, Mapping[str, Features]]
-    encoder: BaseEstimator
     _aligned: dict[str, Samples] = field(default_factory=dict, init=False, repr=False)
 
     def samples(self, subject: str) -> Samples:
         """The subject's samples; kept where they are few, since reading and aligning them takes long."""
         if subject in self._aligned:
             return self._aligned[subject]
-        samples, _ = aligned(self.subjects[subject])
+        samples, _ = aligned(self.study.subject(subject))
         assert samples is not None  # it has scores
         if sum(one.responses.nbytes for one in (samples, *self._aligned.values())) < MEMORY_SHARE * free_memory():
             self._aligned[subject] = samples
         return samples
 
 
-def answered(
-    scores: Scores, questions: Sequence[Question], fitted: Fitted, store: Store | None, progress: Progress
-) -> Scores:
-    """Add to the scores what each question finds."""
-    for question in questions:
+def answered(scores: Scores, fitted: Fitted, store: Store | None, progress: Progress) -> Scores:
+    """Add to the scores what each question of the study finds."""
+    for question in fitted.study.questions:
         parts: dict[str, Part] = {}
-        progress(question.section, 0, len(fitted.subjects))
-        for subject in fitted.subjects:
-            parts[subject] = _part(question, subject, fitted, store)
-            progress(question.section, len(parts), len(fitted.subjects))
+        progress(question.section, 0, len(fitted.fits))
+        for subject in fitted.fits:
+            parts[subject] = answer(question, subject, fitted, store)
+            progress(question.section, len(parts), len(fitted.fits))
         found = question.of_study(parts, scores)
         findings = [finding for part in parts.values() for finding in part.findings]
         findings += found.attrs.get("findings", [])
@@ -84,21 +76,27 @@ def answered(
     return scores
 
 
-def _part(question: Question, subject: str, fitted: Fitted, store: Store | None) -> Part:
-    """What a question finds about one subject, read where it is known."""
-    keys = fitted.keys if question.of_group else {subject: fitted.keys[subject]}
-    content = {
-        "what": "answer",
-        "code": CODE_VERSION,
-        "question": [question.section, settings_of(question)],
-        "subject": subject,
-        "fits": dict(keys),
-    }
-    key = digest_of(content)
+def key_of_answer(study: Study, question: Question, subject: str) -> str:
+    """The key of what a question finds about a subject: a digest of all that it depends on."""
+    keys = study.keys_of_subjects
+    return digest_of(
+        {
+            "what": "answer",
+            "code": CODE_VERSION,
+            "question": [question.section, settings_of(question)],
+            "subject": subject,
+            "fits": keys if question.of_group else {subject: keys[subject]},
+        }
+    )
+
+
+def answer(question: Question, subject: str, fitted: Fitted, store: Store | None) -> Part:
+    """What a question finds about one subject, read where it is known; nothing about one who was left out."""
+    key = key_of_answer(fitted.study, question, subject)
     known = _read(store, key) if store else None
     if known is not None:
         return known
-    part = question.of_subject(_data_of(subject, fitted))
+    part = question.of_subject(_data_of(subject, fitted)) if subject in fitted.fits else Part({})
     if store:
         found = {"findings": [vars(one) for one in part.findings], "facts": dict(part.facts)}
         store.put(key, part.arrays, {"what": "answer", "name": question.section, **found})
@@ -115,17 +113,17 @@ def _read(store: Store, key: str) -> Part | None:
 
 
 def _data_of(subject: str, fitted: Fitted) -> SubjectData:
-    samples = fitted.samples(subject)
-    first = fitted.subjects[subject].recordings[0]
-    others = [other for other in fitted.subjects if other != subject]
+    study, samples = fitted.study, fitted.samples(subject)
+    first = study.subjects[subject][0]
+    others = [other for other in fitted.fits if other != subject]
     return SubjectData(
         samples=samples,
         targets=first.targets,
         space=first.space,
         features=fitted.features,
         fits=fitted.fits[subject],
-        stimuli=fitted.subjects[subject].stimuli,
-        aligner=fitted.subjects[subject].aligner,
-        encoder=encoder_for(fitted.encoder, samples),
+        stimuli=study.stimuli,
+        aligner=study.aligner,
+        encoder=encoder_for(study.encoder, samples),
         others=lambda: (_data_of(other, fitted) for other in others),
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from brainalign.errors import DataError
-from brainalign.pipeline.fit import UnitScores
+from brainalign.pipeline.fit import SubjectScores
 from brainalign.pipeline.fit_findings import Result
 from brainalign.types import Dataset, Finding, Floats, Recording, Scores
 
@@ -33,7 +33,7 @@ def assemble(
     ----------
     data : Dataset
     recordings : mapping of subject -> recordings
-    results : sequence of (feature space, layer names, metadata, subject -> UnitScores)
+    results : sequence of (feature space, layer names, metadata, subject -> SubjectScores)
     baseline : tuple of str
     of_fits : sequence of Finding
         What the fits show.
@@ -60,7 +60,7 @@ def assemble(
         pad = [(0, lacking if i == axis else 0) for i in range(len(shape))]
         return np.pad(values.reshape(shape), pad, constant_values=np.nan)
 
-    def stacked(name: str, scores: Mapping[str, UnitScores]) -> Floats:
+    def stacked(name: str, scores: Mapping[str, SubjectScores]) -> Floats:
         parts = [of_subject(scores[subject].arrays[name], subject) for subject in subjects]
         return np.concatenate(parts, axis=parts[0].ndim - len(dims))
 
@@ -155,7 +155,7 @@ def _steps(recordings: Mapping[str, Sequence[Recording]], subjects: Sequence[str
 def _findings(
     data: Dataset,
     recordings: Mapping[str, Sequence[Recording]],
-    scores: Mapping[str, UnitScores],
+    scores: Mapping[str, SubjectScores],
     results: Sequence[Result],
 ) -> list[dict[str, str]]:
     found = [vars(finding) for finding in data.findings]

@@ -10,15 +10,15 @@ import numpy as np
 import xarray as xr
 
 from brainalign.analysis.similarity.compare import Measure
-from brainalign.config import alignment_of, check_alignment, settings_of
+from brainalign.config import settings_of
 from brainalign.encoding import Splits
 from brainalign.errors import DataError, DataWarning
-from brainalign.pipeline.aligned import Subject, aligned
+from brainalign.pipeline.aligned import aligned
 from brainalign.pipeline.extraction import Progress, extract_features, silent
-from brainalign.pipeline.spaces import Space, by_subject, check_features, spaces_of
+from brainalign.pipeline.spaces import Space
+from brainalign.pipeline.study import Study
 from brainalign.questions.compare import Compare
 from brainalign.questions.study import Part
-from brainalign.registry import ALIGNMENTS, find
 from brainalign.store import Store
 from brainalign.types import Aligner, Dataset, Features, Finding
 
@@ -84,21 +84,13 @@ def compare(
     ({'subject': 2, 'layer': 3}, 'circular shift')
     """
     question = replace(Compare() if settings is None else settings, measures=(measure,))
-    check_features(features)
-    if alignment is None:
-        alignment = find(alignment_of(data.modality, data.rows), ALIGNMENTS, "alignment")()
-    check_alignment(alignment, data.rows, data.name)
-    recordings = data.recordings()
-    if not recordings:
-        raise DataError(f"Dataset '{data.name}' has no recordings of the subjects chosen.")
-    stimuli = {recording.stimulus: data.stimuli[recording.stimulus] for recording in recordings}
-    spaces = {space.name: extract_features(space, stimuli, store, progress) for space in spaces_of(features, stimuli)}
-    splits = Splits() if splits is None else splits
+    study = Study.of(data, features, (), alignment, splits=splits)
+    spaces = {space.name: extract_features(space, study.stimuli, store, progress) for space in study.spaces}
     parts: dict[str, Part] = {}
-    findings = [*data.findings, *(finding for recording in recordings for finding in recording.findings)]
-    for subject, own in by_subject(recordings).items():
+    findings = [*data.findings, *(finding for recording in study.recordings for finding in recording.findings)]
+    for subject in study.subjects:
         progress("compare", len(parts), len(data.subjects))
-        samples, found = aligned(Subject(own, stimuli, (), alignment, splits))
+        samples, found = aligned(study.subject(subject))
         findings += found
         if samples is None:
             findings.append(Finding("subject-left-out", f"subject {subject}", "no usable recording: left out."))

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from brainalign.config import Recipe, load_recipe, resolved
-from brainalign.datasets import load_dataset
+from brainalign.config import Recipe, executor_of, executor_settings, load_recipe, resolved
 from brainalign.errors import DataError, DataWarning, FitWarning, UnreachableError
 from brainalign.files import digest_of, sha256_of_file
+from brainalign.pipeline.executors import Executor, Local
 from brainalign.pipeline.extraction import Progress, silent, stimulus_digest
 from brainalign.pipeline.machine import describe_machine, peak_memory_mb, versions
+from brainalign.pipeline.planning import dataset_of, study_of
 from brainalign.pipeline.results import open_scores, read_run, save_scores, write_json, write_yaml
-from brainalign.pipeline.score import CODE_VERSION, score_layers
+from brainalign.pipeline.score import scores_of
+from brainalign.pipeline.study import CODE_VERSION, Study
+from brainalign.pipeline.units import units_of
+from brainalign.pipeline.work_folder import WorkFolder
 from brainalign.report import write_report, write_summary
 from brainalign.safe_yaml import read_yaml, yaml_text
+from brainalign.store import Store
 from brainalign.types import Dataset, Scores
 
-__all__ = ["Outcome", "Status", "report", "run", "status"]
+__all__ = ["Outcome", "Status", "finish", "finish_in", "report", "run", "status"]
 
 
 # How the notice begins that another recipe was run than the one asked for.
@@ -30,10 +38,21 @@ REPLACED = "NOT WHAT WAS ASKED FOR"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `run` did: the folder, the scores, notices for the user, and whether anything had to be computed."""
+    """What `run` did.
+
+    Parameters
+    ----------
+    folder : Path
+    scores : Scores or None
+        None where the work goes on elsewhere, as jobs of a cluster.
+    notices : tuple of str
+        For the user.
+    computed : bool
+        Whether anything had to be done.
+    """
 
     folder: Path
-    scores: Scores
+    scores: Scores | None
     notices: tuple[str, ...]
     computed: bool
 
@@ -44,6 +63,7 @@ def run(
     n_jobs: int = 1,
     progress: Progress = silent,
     overwrite: bool = False,
+    executor: Executor | None = None,
 ) -> Outcome:
     """Do what a recipe says and write its result folder; what is already there is not done again.
 
@@ -54,11 +74,13 @@ def run(
     out : str or Path
         The folder for ``scores.nc``, ``summary.csv``, ``report.html``, ``recipe.yaml`` and ``run.json``.
     n_jobs : int
-        Processes that fit subjects side by side.
+        Processes side by side, where they are of this machine and neither recipe nor site say how many.
     progress : callable
         Told what is being done, how much of it is done, and how much there is.
     overwrite : bool
         Whether the result of another recipe in that folder may be replaced.
+    executor : Executor, optional
+        Where and how the work is done; by default what the recipe's section and the site's file say.
 
     Returns
     -------
@@ -78,7 +100,7 @@ def run(
     if not overwrite:
         _check_same_recipe(recipe, folder)
     try:
-        return _run(recipe, folder, n_jobs, progress, ())
+        return _run(recipe, folder, executor or _executor_of(recipe, n_jobs), progress, ())
     except UnreachableError as error:
         if recipe.fallback is None:
             raise
@@ -86,7 +108,8 @@ def run(
             f"{REPLACED}, but the recipe '{recipe.fallback}' in its place. '{recipe.title}' needs data or "
             f"a model that cannot be reached from here; run it again when they can. {error}"
         )
-        return _run(load_recipe(recipe.fallback), folder, n_jobs, progress, (notice,))
+        other = load_recipe(recipe.fallback)
+        return _run(other, folder, executor or _executor_of(other, n_jobs), progress, (notice,))
 
 
 def _check_same_recipe(recipe: Recipe, folder: Path) -> None:
@@ -102,39 +125,60 @@ def _check_same_recipe(recipe: Recipe, folder: Path) -> None:
     )
 
 
-def _run(recipe: Recipe, folder: Path, n_jobs: int, progress: Progress, notices: tuple[str, ...]) -> Outcome:
-    """Score, and write the five files."""
+def _executor_of(recipe: Recipe, n_jobs: int) -> Executor:
+    """What the recipe and the site's file ask for."""
+    executor: Executor = executor_of(recipe.executor)
+    return replace(executor, jobs=n_jobs) if isinstance(executor, Local) and executor.jobs is None else executor
+
+
+def _run(recipe: Recipe, folder: Path, executor: Executor, progress: Progress, notices: tuple[str, ...]) -> Outcome:
+    """Plan the units, have them done, and write what they give."""
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
-    written_out = resolved(recipe)
-    write_yaml(written_out, folder / "recipe.yaml")
-    data = _load(recipe)
+    write_yaml(resolved(recipe), folder / "recipe.yaml")
+    data = dataset_of(recipe)
     progress(f"fetch {recipe.dataset}", 0, 1)
     data.fetch()
     progress(f"fetch {recipe.dataset}", 1, 1)
-    fetched = time.perf_counter()
+    study, fetched = study_of(recipe, data), time.perf_counter()
+    plan, work = units_of(study, executor.n_workers), WorkFolder(folder)
+    process = {"host": platform.node(), "pid": os.getpid()}
+    facts = {"title": recipe.title, "started": started, "notices": list(notices), "process": process}
+    work.write_plan(plan, {**facts, "executor": executor_settings(executor)})
+    if not executor.execute(plan, work, progress):
+        return Outcome(folder, None, notices, computed=True)
+    timings = {"fetch_s": round(fetched - clock, 2), "units_s": round(time.perf_counter() - fetched, 2)}
+    return finish(recipe, study, folder, started, notices, timings, progress)
+
+
+def finish_in(folder: str | Path, progress: Progress = silent) -> Outcome:
+    """Put together the scores of a folder whose units are done, wherever that was, and write its files."""
+    work = WorkFolder(Path(folder))
+    facts, recipe = work.read_facts(), load_recipe(os.fspath(work.folder / "recipe.yaml"))
+    return finish(recipe, study_of(recipe), work.folder, facts["started"], tuple(facts["notices"]), progress=progress)
+
+
+def finish(
+    recipe: Recipe,
+    study: Study,
+    folder: Path,
+    started: str,
+    notices: tuple[str, ...] = (),
+    timings: Mapping[str, float] | None = None,
+    progress: Progress = silent,
+) -> Outcome:
+    """Put the scores together from what the units gave, and write the five files; what is damaged is done again."""
+    written_out, clock = resolved(recipe), time.perf_counter()
     with warnings.catch_warnings():
         # What these say is in the scores' findings, which the report and the command show; a stored result that was
         # damaged is in none of them, so its warning stays.
         warnings.simplefilter("ignore", DataWarning)
         warnings.simplefilter("ignore", FitWarning)
-        scores = score_layers(
-            data,
-            recipe.features,
-            recipe.baseline,
-            recipe.alignment,
-            recipe.encoder,
-            recipe.splits,
-            recipe.questions,
-            strict=recipe.strict,
-            n_jobs=n_jobs,
-            progress=progress,
-        )
+        scores = scores_of(study, Store(), recipe.strict, progress=progress)
     if recipe.dataset == "simulated":
         notices = (*notices, "SIMULATED DATA: these responses were made by the computer, with planted truth.")
-    timings = {"fetch_s": round(fetched - clock, 2), "score_s": round(time.perf_counter() - fetched, 2)}
-    record = _record(recipe, written_out, data, scores) | {
+    record = _record(recipe, written_out, study.data, scores) | {
         "started": started,
-        "timings": timings,
+        "timings": {**(timings or {}), "put_together_s": round(time.perf_counter() - clock, 2)},
         "peak_memory_mb": peak_memory_mb(),
         "versions": versions(),
         "machine": describe_machine(),
@@ -270,14 +314,9 @@ def _inputs(data: Dataset) -> dict[str, str]:
 def _same_inputs(recipe: Recipe, before: dict[str, str]) -> bool:
     """Whether words and recordings are what they were, so that a changed file is noticed."""
     try:
-        return _inputs(_load(recipe)) == before
+        return _inputs(dataset_of(recipe)) == before
     except UnreachableError:
         return True  # the source cannot be asked: what was computed from it stands
-
-
-def _load(recipe: Recipe) -> Dataset:
-    subjects = None if recipe.subjects == "all" else recipe.subjects
-    return load_dataset(recipe.dataset, subjects=subjects, options=recipe.dataset_options)
 
 
 def _check_writable(folder: Path) -> None:

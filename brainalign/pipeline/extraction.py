@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, get_args
@@ -17,7 +17,7 @@ from brainalign.files import digest_of
 from brainalign.store import Entry, Store
 from brainalign.types import Block, Extractor, Features, FeatureStream, Finding, Stimulus, StimulusPart
 
-__all__ = ["Progress", "extract_features", "silent", "stimulus_digest"]
+__all__ = ["Progress", "WhenAsked", "extract_features", "key_of_features", "silent", "stimulus_digest"]
 
 PARTS: tuple[StimulusPart, ...] = get_args(StimulusPart)
 
@@ -68,12 +68,12 @@ def extract_features(
     >>> extract_features(ToyModel(n_layers=1, dimension=4), {"s": Stimulus("s", words)}, store=None)["s"].values.shape
     (2, 2, 4)
     """
-    fingerprint = dict(space.fingerprint())
-    parts: tuple[StimulusPart, ...] = getattr(space, "reads", PARTS)
+    parts = _parts(space)
+    fingerprint = space.fingerprint()
     counter = Counter(f"extract {space.name}", sum(len(stimulus.words) for stimulus in stimuli.values()), progress)
     features = {}
     for name, stimulus in stimuli.items():
-        key = digest_of({"what": "features", "extractor": fingerprint, "stimulus": stimulus_digest(stimulus, parts)})
+        key = key_of_features(space, stimulus, fingerprint)
         entry = store.get(key) if store else None
         if entry is not None:
             counter.skip(len(stimulus.words))
@@ -84,6 +84,51 @@ def extract_features(
             _compute_in_memory(space, stimulus, counter) if entry is None else _read(space, stimulus, entry)
         )
     return features
+
+
+class WhenAsked(Mapping[str, Mapping[str, Features]]):
+    """Features of each space, extracted or read when they are first asked for.
+
+    Parameters
+    ----------
+    spaces : sequence of Extractor
+    stimuli : mapping of id -> Stimulus
+    store : Store or None
+    progress : callable
+    """
+
+    def __init__(
+        self,
+        spaces: Sequence[Extractor],
+        stimuli: Mapping[str, Stimulus],
+        store: Store | None,
+        progress: Progress = silent,
+    ) -> None:
+        self._spaces = {space.name: space for space in spaces}
+        self._stimuli, self._store, self._progress = stimuli, store, progress
+        self._read: dict[str, Mapping[str, Features]] = {}
+
+    def __getitem__(self, name: str) -> Mapping[str, Features]:
+        if name not in self._read:
+            self._read[name] = extract_features(self._spaces[name], self._stimuli, self._store, self._progress)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._spaces)
+
+    def __len__(self) -> int:
+        return len(self._spaces)
+
+
+def key_of_features(space: Extractor, stimulus: Stimulus, fingerprint: Mapping[str, Any]) -> str:
+    """The key of a stimulus's features: a digest of all that they depend on; `fingerprint` is the space's."""
+    digest = stimulus_digest(stimulus, _parts(space))
+    return digest_of({"what": "features", "extractor": dict(fingerprint), "stimulus": digest})
+
+
+def _parts(space: Extractor) -> tuple[StimulusPart, ...]:
+    """The parts of a stimulus that a space's values depend on."""
+    return getattr(space, "reads", PARTS)
 
 
 def stimulus_digest(stimulus: Stimulus, parts: tuple[StimulusPart, ...] = PARTS) -> str:

@@ -1,4 +1,4 @@
-"""One unit of work: one subject's responses to one feature space, all layers, on held-out data."""
+"""Subjects' responses fitted to one feature space, all layers, and scored on held-out data."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from sklearn.base import BaseEstimator, clone
 
 from brainalign.encoding import BandedRidgeEncoder, RidgeEncoder, Samples
 from brainalign.encoding.cross_validation import HOLD, cross_validate, plan_of
-from brainalign.encoding.planning import free_memory
 from brainalign.encoding.responses import Responses
+from brainalign.limits import free_memory, has_gpu
 from brainalign.pipeline.aligned import Subject, aligned, same_design
-from brainalign.types import Features, Finding, Floats
+from brainalign.types import Features, Finding, Floats, Recording
 
-__all__ = ["Unit", "UnitScores", "encoder_for", "fit_units", "shareable"]
+__all__ = ["SubjectFit", "SubjectScores", "encoder_for", "fit_subjects", "shareable"]
 
 # The share of the free memory that responses of subjects fitted together may fill.
-MEMORY_OF_SUBJECTS = 0.25
+MEMORY_OF_SUBJECTS = 0.125
 
 
 @dataclass(frozen=True)
-class Unit:
-    """What a unit needs: one subject, and one space's features of the stimuli."""
+class SubjectFit:
+    """What a fit needs: one subject, and one space's features of the stimuli."""
 
     subject: Subject
     features: Mapping[str, Features]
@@ -34,8 +34,8 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class UnitScores:
-    """What a unit gives: arrays by name, and facts.
+class SubjectScores:
+    """What a fit gives: arrays by name, and facts.
 
     `arrays`: ``r``, ``r2``, ``alpha``, ``at_edge`` and, with a baseline, ``r_joint``, ``r2_joint``, ``alpha_joint``,
     ``beta_joint``, each (layer, fold, column), and ``r_baseline``, ``r2_baseline``, ``alpha_baseline``, each (fold,
@@ -46,77 +46,78 @@ class UnitScores:
     facts: Mapping[str, Any]
 
 
-def shareable(units: Sequence[Unit]) -> list[list[int]]:
-    """Numbers of the units that may have one design: the same stimuli at the same times, nothing regressed out.
+def shareable(subjects: Mapping[str, Sequence[Recording]]) -> list[list[str]]:
+    """Subjects that may have one design: the same stimuli at the same times, as many targets, nothing regressed out.
 
-    Whether they do is seen once they are aligned, in `fit_units`.
+    Whether they do is seen once they are aligned, in `fit_subjects`.
     """
-    groups: dict[Any, list[int]] = {}
-    for number, unit in enumerate(units):
-        recordings = unit.subject.recordings
+    groups: dict[Any, list[str]] = {}
+    for subject, recordings in subjects.items():
         own = any(recording.read_confounds or recording.read_regressors for recording in recordings)
         heard = tuple((r.stimulus, r.offset_s, r.clock.step_s, r.clock.start_s) for r in recordings)
-        groups.setdefault(number if own else heard, []).append(number)
+        groups.setdefault(subject if own else (heard, len(recordings[0].targets)), []).append(subject)
     return list(groups.values())
 
 
-def fit_units(units: Sequence[Unit]) -> list[UnitScores]:
+def fit_subjects(fits: Sequence[SubjectFit]) -> list[SubjectScores]:
     """Align, cross-validate and score every layer of one feature space for several subjects.
 
     Subjects whose samples have the same features, baseline and folds are one problem with more targets: everything but
-    the products with responses is done once for all of them.
+    the products with responses is done once for all of them. Each one's scores are to the last bit the same as alone.
 
     Raises
     ------
     DataError
         If there are too few samples or runs.
     """
-    results: list[UnitScores | None] = [None] * len(units)
-    waiting = list(range(len(units)))
+    results: list[SubjectScores | None] = [None] * len(fits)
+    waiting = list(range(len(fits)))
     while waiting:
         together: list[tuple[int, Samples, list[Finding]]] = []
         room = np.inf
         for number in list(waiting):
             if len(together) >= room:
                 break
-            samples, findings = aligned(units[number].subject)
+            samples, findings = aligned(fits[number].subject)
             if samples is None:
-                results[number] = UnitScores({}, {"findings": [vars(one) for one in findings], "n_samples": 0})
-            elif not together or same_design(samples, together[0][1], units[number].features):
+                results[number] = SubjectScores({}, {"findings": [vars(one) for one in findings], "n_samples": 0})
+            elif not together or same_design(samples, together[0][1], fits[number].features):
                 together.append((number, samples, findings))
                 room = max(1.0, MEMORY_OF_SUBJECTS * free_memory() // max(samples.responses.nbytes, 1))
             else:
                 continue
             waiting.remove(number)
         if together:
-            first = units[together[0][0]]
+            first = fits[together[0][0]]
             scores = _fit_together([samples for _, samples, _ in together], first.features, first.encoder)
             for (number, _, findings), scored in zip(together, scores, strict=True):
                 facts = {**scored.facts, "findings": [vars(finding) for finding in findings]}
-                results[number] = UnitScores(scored.arrays, facts)
+                results[number] = SubjectScores(scored.arrays, facts)
     return [result for result in results if result is not None]
 
 
 def encoder_for(encoder: BaseEstimator, samples: Samples) -> BaseEstimator:
-    """The encoder, with the gap that its inner folds must keep.
+    """The encoder, with the gap that its inner folds must keep, and with what computes it settled.
 
-    Where one run is all that is left to train on, it is cut into inner blocks, with the same gap between them.
+    Where one run is all that is left to train on, it is cut into inner blocks, with the same gap between them. Without
+    a GPU it is numpy that computes, not what a calibration finds faster: the bits would hang on the timing.
     """
     if not isinstance(encoder, RidgeEncoder):
         return encoder
-    return clone(encoder).set_params(gap=max(encoder.gap, samples.gap))
+    settled = "numpy" if encoder.backend == "auto" and encoder.device is None and not has_gpu() else encoder.backend
+    return clone(encoder).set_params(gap=max(encoder.gap, samples.gap), backend=settled)
 
 
 def _fit_together(
     subjects: Sequence[Samples], features: Mapping[str, Features], encoder: BaseEstimator
-) -> list[UnitScores]:
+) -> list[SubjectScores]:
     """Scores of subjects of the same design, their targets side by side."""
     first = subjects[0]
     groups, splitter, baseline = first.groups, first.splitter, first.baseline
     encoder = encoder_for(encoder, first)
     edges = np.cumsum([0, *(one.responses.shape[1] for one in subjects)])
     stacked = first.responses if len(subjects) == 1 else np.hstack([one.responses for one in subjects])
-    responses = Responses(stacked, hold=HOLD)
+    responses = Responses(stacked, hold=HOLD, each=first.responses.shape[1])
     score = partial(cross_validate, responses=responses, groups=groups, splitter=splitter)
     scores: dict[str, list[Floats]] = {}
     solver = None
@@ -147,5 +148,5 @@ def _fit_together(
             "latencies_s": None if one.latencies_s is None else one.latencies_s.tolist(),
         }
         own = {name: values[..., start:stop].astype(np.float32) for name, values in arrays.items()}
-        found.append(UnitScores(own, facts))
+        found.append(SubjectScores(own, facts))
     return found

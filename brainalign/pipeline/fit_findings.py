@@ -9,13 +9,13 @@ import numpy as np
 
 from brainalign.encoding import Splits
 from brainalign.errors import listed
-from brainalign.pipeline.fit import UnitScores
+from brainalign.pipeline.fit import SubjectScores
 from brainalign.types import Aligner, Finding, Recording
 
 __all__ = ["Result", "feature_outliers", "fit_findings"]
 
 # Feature space, layer names, metadata, and each subject's scores.
-Result = tuple[str, tuple[str, ...], Mapping[str, Any], Mapping[str, UnitScores]]
+Result = tuple[str, tuple[str, ...], Mapping[str, Any], Mapping[str, SubjectScores]]
 
 # Of the fits that explain something (a target that cannot be predicted rightly chooses the largest penalty), so many
 # may choose a penalty at the edge of the grid.
@@ -34,7 +34,7 @@ def fit_findings(
 
     Parameters
     ----------
-    results : sequence of (feature space, layer names, metadata, subject -> UnitScores)
+    results : sequence of (feature space, layer names, metadata, subject -> SubjectScores)
     recordings : sequence of Recording
     aligner : Aligner
     splits : Splits
@@ -98,7 +98,7 @@ def _furthest(parts: Sequence[tuple[str, np.ndarray]]) -> tuple[float, int, str]
     return largest, int(beyond.sum()), place
 
 
-def _of_splits(scores: Mapping[str, UnitScores], aligner: Aligner, splits: Splits) -> Iterator[Finding]:
+def _of_splits(scores: Mapping[str, SubjectScores], aligner: Aligner, splits: Splits) -> Iterator[Finding]:
     in_blocks = [
         subject
         for subject, unit in scores.items()
@@ -161,11 +161,11 @@ def _of_disagreement(result: Result, recording: Recording, aligner: Aligner) -> 
         yield Finding("W207", space, text)
 
 
-def _n_train(unit: UnitScores) -> int:
+def _n_train(unit: SubjectScores) -> int:
     return round(unit.facts["n_samples"] * (1 - 1 / unit.facts["n_folds"]))
 
 
-def _disagree(unit: UnitScores) -> np.ndarray:
+def _disagree(unit: SubjectScores) -> np.ndarray:
     """Whether the means over folds have r > 0 and R2 clearly below zero, of what is defined in every fold."""
     r, r2 = unit.arrays["r"].mean(axis=1), unit.arrays["r2"].mean(axis=1)
     defined = np.isfinite(r) & np.isfinite(r2)

@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from brainalign.files import cache_folder
+from brainalign.limits import allowed_cpus
 from brainalign.manifests import Manifest, list_manifests, read_manifest
 
-__all__ = ["allowed_cpus", "describe_machine", "peak_memory_mb", "reachable", "versions"]
+__all__ = ["describe_machine", "peak_memory_mb", "reachable", "versions"]
 
 LIBRARIES = (
     "brainalign",
@@ -43,16 +44,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def allowed_cpus() -> int:
-    """How many cores this process may use: what the batch system gave, or what the operating system allows."""
-    import joblib
-
-    for name in ("SLURM_CPUS_PER_TASK", "NSLOTS", "PBS_NCPUS", "LSB_DJOB_NUMPROC"):
-        if os.environ.get(name, "").isdigit():
-            return max(1, int(os.environ[name]))
-    return joblib.cpu_count()
 
 
 def peak_memory_mb() -> float:

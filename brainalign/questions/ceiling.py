@@ -16,8 +16,8 @@ from brainalign.analysis.ceilings.shared_response import cross_subject_scores, s
 from brainalign.analysis.hierarchies.profiles import mean_defined
 from brainalign.analysis.inference.autocorrelation import stretches_of
 from brainalign.encoding import RidgeEncoder, Samples
-from brainalign.encoding.planning import free_memory
 from brainalign.errors import RecipeError, nearest
+from brainalign.limits import free_memory
 from brainalign.questions.study import Part, SubjectData, by_target, subject_of_target
 from brainalign.types import Finding, Floats, Scores
 
@@ -25,7 +25,7 @@ __all__ = ["Ceiling"]
 
 Kind = Literal["auto", "repeats", "subjects"]
 # Of the free memory, what the responses of all subjects together may fill.
-MEMORY_SHARE = 0.4
+MEMORY_SHARE = 0.2
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class SubjectData:
     features : mapping of feature space -> stimulus -> Features
         Of all stimuli of the data; read when asked for.
     fits : mapping of feature space -> name -> array
-        Scores and penalties, ``r`` (layer, fold, column) and so on; see ``brainalign.pipeline.fit.UnitScores``.
+        Scores and penalties, ``r`` (layer, fold, column) and so on; see ``brainalign.pipeline.fit.SubjectScores``.
     stimuli : mapping of stimulus id -> Stimulus
     aligner : Aligner
     encoder : scikit-learn estimator

@@ -61,7 +61,7 @@ def run(recipe: str, out: str | None, jobs: int | None, changes: tuple[str, ...]
     folder = out or f"results/{Path(recipe).stem}"
 
     from brainalign import pipeline
-    from brainalign.pipeline.machine import allowed_cpus
+    from brainalign.limits import allowed_cpus
     from brainalign_cli.progress import Bars
 
     with Bars(quiet) as bars:
@@ -75,6 +75,9 @@ def _print_outcome(outcome: Outcome) -> None:
 
     for notice in outcome.notices:
         click.secho(f"\n*** {notice}\n", fg="red", bold=True, err=True)
+    if outcome.scores is None:
+        click.echo(f"Submitted. How far it is: brainalign status {outcome.folder}")
+        return
     for finding in outcome.scores.attrs["findings"]:
         click.echo(f"note: {finding['where']}: {finding['message']}", err=True)
     profile = group_profile(outcome.scores)

@@ -15,7 +15,7 @@ import xarray as xr
 from studies import MODEL, planted_fmri
 
 from brainalign.config import load_recipe, parse_recipe
-from brainalign.encoding.planning import free_memory
+from brainalign.limits import free_memory
 from brainalign.errors import RecipeError, StoreWarning
 from brainalign.features import Named
 from brainalign.pipeline import answers, run, score_layers

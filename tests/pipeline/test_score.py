@@ -17,7 +17,7 @@ from brainalign.errors import DataError, DataWarning, FitWarning, RecipeError, S
 from brainalign.features import Baseline, Named, ToyModel
 from brainalign.pipeline import score as score_module
 from brainalign.pipeline import score_layers
-from brainalign.pipeline.fit import Unit, UnitScores
+from brainalign.pipeline.fit import SubjectFit, SubjectScores
 from brainalign.report import planted_recovery
 from brainalign.simulate import InMemory, Simulated, simulate_fmri, simulate_meg, words_from_text
 from brainalign.store import Store
@@ -89,7 +89,7 @@ def test_a_second_call_reads_instead_of_computing(fmri: InMemory, monkeypatch: p
     def forbidden(*_: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(score_module, "fit_units", forbidden)
+    monkeypatch.setattr(score_module, "fit_subjects", forbidden)
     monkeypatch.setattr(ToyModel, "extract", forbidden)
     xr.testing.assert_identical(first, score_layers(fmri, TOY))
 
@@ -97,13 +97,13 @@ def test_a_second_call_reads_instead_of_computing(fmri: InMemory, monkeypatch: p
 def test_only_what_is_missing_is_computed(fmri: InMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     score_layers(fmri, TOY)
     fitted = []
-    fit = score_module.fit_units
+    fit = score_module.fit_subjects
 
-    def counted(units: Sequence[Unit]) -> list[UnitScores]:
+    def counted(units: Sequence[SubjectFit]) -> list[SubjectScores]:
         fitted.extend(unit.subject.recordings[0].subject for unit in units)
         return fit(units)
 
-    monkeypatch.setattr(score_module, "fit_units", counted)
+    monkeypatch.setattr(score_module, "fit_subjects", counted)
     score_layers(changed(fmri, "b", lambda response: response * 2), TOY)
     assert fitted == ["b"]
 
@@ -288,8 +288,8 @@ def test_other_targets_are_never_given_the_scores_of_these(fmri: InMemory) -> No
     swapped = dataclasses.replace(fmri, given=[renamed(recording) for recording in fmri.given])
     keys = set()
     for data in (fmri, swapped):
-        study = score_module.Study(data.given, data.stimuli_by_id, (), Hemodynamic(), RidgeEncoder(), Splits(), None)
-        keys.add(study.key_of_fit({"space": 1}, data.given))
+        study = score_module.Study.of(data, TOY, ())
+        keys.add(study.key_of_fit(TOY.name, data.subjects[0]))
     assert len(keys) == 2
 
 

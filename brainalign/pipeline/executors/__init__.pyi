@@ -1,0 +1,2 @@
+from .common import Executor as Executor
+from .local import Local as Local

@@ -1,0 +1,62 @@
+"""What executors share: what they are, and what is said of units that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from brainalign import errors
+from brainalign.errors import BrainalignError
+from brainalign.pipeline.extraction import Progress
+from brainalign.pipeline.plan import Plan
+from brainalign.pipeline.work import Failure
+from brainalign.pipeline.work_folder import WorkFolder
+
+__all__ = ["Executor", "check_failures"]
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """How and where units are done: a frozen dataclass whose fields are keys of a recipe's ``executor`` section."""
+
+    @property
+    def n_workers(self) -> int:
+        """How many units it may do side by side."""
+        ...
+
+    def execute(self, plan: Plan, work: WorkFolder, progress: Progress) -> bool:
+        """Have all units done that are not; whether they are when this returns, or go on being done elsewhere.
+
+        Raises
+        ------
+        BrainalignError
+            If units failed, and the user can mend it.
+        """
+        ...
+
+
+def check_failures(plan: Plan, work: WorkFolder, failures: Sequence[Failure]) -> None:
+    """Raise what a failed unit raised, with how many others there are and where the logs are.
+
+    Raises
+    ------
+    BrainalignError
+        If the user can mend all of them.
+    RuntimeError
+        If one is a defect; with its traceback.
+    """
+    if not failures:
+        return
+    first = next((failure for failure in failures if failure.trace), failures[0])
+    if first.trace:
+        raise RuntimeError(f"{first.trace}\nThe log: {work.log_of(first.unit)}")
+    kind = getattr(errors, first.error, BrainalignError)
+    # One that has a signature of its own is told as its parent.
+    kind = kind if kind.__init__ is Exception.__init__ or "__init__" not in vars(kind) else BrainalignError
+    if len(failures) == 1 and len(plan.units) == 1:
+        raise kind(first.message)
+    about = {unit.id: unit.about for unit in plan.units}[first.unit]
+    raise kind(
+        f"{first.message}\n{len(failures)} of {len(plan.units)} units failed, this one: {about}. All others that could "
+        f"be done are. Mend it and run again; logs: {work.log_of(first.unit).parent}"
+    )

@@ -1,0 +1,103 @@
+"""How a study is cut into units of work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from brainalign.files import digest_of
+from brainalign.pipeline.answers import key_of_answer
+from brainalign.pipeline.costs import cost_of_answer, cost_of_extraction, cost_of_fit
+from brainalign.pipeline.extraction import key_of_features
+from brainalign.pipeline.fit import shareable
+from brainalign.pipeline.plan import Plan, Unit
+from brainalign.pipeline.study import Study
+
+__all__ = ["units_of"]
+
+# Subjects of one unit: with more, what they share is a small part of the work, and much is lost with the unit.
+MOST_TOGETHER = 16
+
+
+def units_of(study: Study, n_workers: int) -> Plan:
+    """Cut a study into units.
+
+    Parameters
+    ----------
+    study : Study
+    n_workers : int
+        How many units are to be done side by side; subjects who may share a design are fitted in so many groups at
+        least. How they are grouped changes no score.
+
+    Examples
+    --------
+    >>> from brainalign.datasets import load_dataset
+    >>> from brainalign.features import ToyModel
+    >>> data = load_dataset("simulated", options={"n_subjects": 3, "n_runs": 3, "n_words": 200})
+    >>> [unit.about for unit in units_of(Study.of(data, ToyModel(n_layers=2)), n_workers=2).units][-2:]
+    ['fit ToyModel, subjects sub-01 and sub-02', 'fit ToyModel, subject sub-03']
+    """
+    return Plan((*_extractions(study), *_fits(study, n_workers), *_answers(study)))
+
+
+def _extractions(study: Study) -> Iterator[Unit]:
+    for space in study.spaces:
+        for name, stimulus in study.stimuli.items():
+            key = key_of_features(space, stimulus, study.fingerprints[space.name])
+            yield Unit(
+                _id("extract", key),
+                "extract",
+                f"extract {space.name}, stimulus {name}",
+                (key,),
+                space=space.name,
+                stimulus=name,
+                cost=cost_of_extraction(space, stimulus),
+            )
+
+
+def _fits(study: Study, n_workers: int) -> Iterator[Unit]:
+    groups = [part for group in shareable(study.subjects) for part in _parts(group, n_workers)]
+    for space in study.spaces:
+        for subjects in groups:
+            keys = tuple(study.keys_of_fits[space.name][subject] for subject in subjects)
+            yield Unit(
+                _id("fit", *keys),
+                "fit",
+                f"fit {space.name}, {_named(subjects)}",
+                keys,
+                space=space.name,
+                subjects=tuple(subjects),
+                cost=cost_of_fit(study, space, subjects),
+            )
+
+
+def _parts(group: Sequence[str], n_workers: int) -> Iterator[Sequence[str]]:
+    """As few parts as give each worker one, and none too many subjects; as equal as can be."""
+    n_parts = max(-(-len(group) // MOST_TOGETHER), min(n_workers, len(group)))
+    edges = [len(group) * part // n_parts for part in range(n_parts + 1)]
+    yield from (group[start:stop] for start, stop in pairwise(edges))
+
+
+def _answers(study: Study) -> Iterator[Unit]:
+    for question in study.questions:
+        for subject in study.subjects:
+            key = key_of_answer(study, question, subject)
+            yield Unit(
+                _id("answer", key),
+                "answer",
+                f"{question.section}, subject {subject}",
+                (key,),
+                subjects=(subject,),
+                question=question.section,
+                cost=cost_of_answer(study, question, subject),
+            )
+
+
+def _id(stage: str, *keys: str) -> str:
+    return f"{stage}-{digest_of({'keys': keys})[:16]}"
+
+
+def _named(subjects: Sequence[str]) -> str:
+    if len(subjects) == 1:
+        return f"subject {subjects[0]}"
+    return f"subjects {subjects[0]} {'and' if len(subjects) == 2 else 'to'} {subjects[-1]}"

@@ -1,0 +1,184 @@
+"""Units done, one after the other, in whichever process: each into the store, with a log and a line in the journal."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from brainalign.errors import BrainalignError, DataError
+from brainalign.limits import MEMORY_GB
+from brainalign.pipeline.answers import Fitted, answer
+from brainalign.pipeline.extraction import Progress, WhenAsked, extract_features, silent
+from brainalign.pipeline.journal import Journal
+from brainalign.pipeline.machine import peak_memory_mb
+from brainalign.pipeline.plan import Plan, Unit
+from brainalign.pipeline.planning import study_in
+from brainalign.pipeline.score import facts_of_space, fit_and_keep, stored_fit
+from brainalign.pipeline.study import Study
+from brainalign.pipeline.unit_log import unit_log
+from brainalign.pipeline.work_folder import WorkFolder
+from brainalign.store import Store
+
+__all__ = ["Failure", "Worker", "do_units"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A unit that failed.
+
+    Parameters
+    ----------
+    unit : str
+        Its id.
+    error : str
+        The name of the error's class.
+    message : str
+        What the error says.
+    trace : str
+        Where it was raised; nothing where the user can mend it.
+    """
+
+    unit: str
+    error: str
+    message: str
+    trace: str = ""
+
+
+def do_units(
+    folder: str | Path, ids: Sequence[str], memory_gb: float | None = None, progress: Progress = silent
+) -> list[Failure]:
+    """Do some units of the plan in a result folder; those that fail are told, and the others done all the same.
+
+    Parameters
+    ----------
+    folder : path
+        The result folder.
+    ids : sequence of str
+        Of the units; one that is done already, or that waits for another which is not, is passed over.
+    memory_gb : float, optional
+        What this process may fill.
+    progress : callable
+        Told of what goes on within a unit; the log is, in any case.
+    """
+    if memory_gb is not None:
+        os.environ[MEMORY_GB] = f"{memory_gb:.3f}"
+    work = WorkFolder(Path(folder))
+    worker = _worker(work, work.state)
+    chosen = set(ids)
+    with worker.journal.beating():
+        failures = [worker.do(unit, progress) for unit in worker.plan.units if unit.id in chosen]
+    return [failure for failure in failures if failure is not None]
+
+
+@lru_cache(maxsize=1)
+def _worker(work: WorkFolder, state: str) -> Worker:
+    """What a process keeps from one call to the next; `state` is that of the plan's file."""
+    return Worker(work)
+
+
+class Worker:
+    """A process's view of a study: read when first needed, and kept for the units that follow."""
+
+    def __init__(self, work: WorkFolder) -> None:
+        self.work = work
+        self.plan: Plan = work.read_plan()
+        self.store = Store()
+        self.journal = Journal(work.journal)
+        self._study: Study | None = None
+        self._features: WhenAsked | None = None
+        self._known_done: set[str] = set()
+
+    @property
+    def study(self) -> Study:
+        """The study of the folder's recipe."""
+        if self._study is None:
+            self._study = study_in(self.work)
+        return self._study
+
+    def do(self, unit: Unit, progress: Progress) -> Failure | None:
+        """Do one unit; gives what went wrong, None where nothing did."""
+        if unit.is_done(self.store) or not self._is_ready(unit):
+            return None
+        started = time.perf_counter()
+        self.journal.write(unit.id, "started", _whereabouts())
+        with unit_log(self.work.log_of(unit.id), unit.about, progress) as log:
+            try:
+                # What a stage warns of is kept with its results, and told once, of the whole study.
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    self._make(unit, log.progress)
+                self._check(unit)
+            except Exception as error:
+                trace = traceback.format_exc()
+                log.failed(trace)
+                mendable = isinstance(error, BrainalignError)
+                failure = Failure(unit.id, type(error).__name__, str(error), "" if mendable else trace)
+                facts = {"why": str(error).splitlines()[-1][:500] if str(error) else repr(error)}
+                self.journal.write(unit.id, "failed", {**_whereabouts(), **facts, "error": failure.error})
+                return failure
+            seconds = time.perf_counter() - started
+            log.done(seconds)
+        self.journal.write(unit.id, "done", {**_whereabouts(), "seconds": seconds, "peak_mb": peak_memory_mb()})
+        return None
+
+    def _is_ready(self, unit: Unit) -> bool:
+        """Whether all that it waits for is there."""
+        needed = [need for need in self.plan.needs(unit) if need.id not in self._known_done]
+        self._known_done |= {need.id for need in needed if need.is_done(self.store)}
+        return all(need.id in self._known_done for need in needed)
+
+    def _make(self, unit: Unit, progress: Progress) -> None:
+        if unit.stage == "extract":
+            space = next(space for space in self.study.spaces if space.name == unit.space)
+            extract_features(space, {unit.stimulus: self.study.stimuli[unit.stimulus]}, self.store, progress)
+        elif unit.stage == "fit":
+            self._fit(unit)
+        else:
+            self._answer(unit)
+
+    def _fit(self, unit: Unit) -> None:
+        space = next(space for space in self.study.spaces if space.name == unit.space)
+        features = self._features_of([unit.space])[unit.space]
+        missing = [subject for subject, key in zip(unit.subjects, unit.keys, strict=True) if not self.store.has(key)]
+        fit_and_keep(self.study, missing, features, facts_of_space(space, features), self.store)
+
+    def _answer(self, unit: Unit) -> None:
+        question = next(one for one in self.study.questions if one.section == unit.question)
+        fits = {}
+        for subject in self.study.subjects:
+            of_spaces = {
+                space.name: stored_fit(self.study, space.name, subject, self.store) for space in self.study.spaces
+            }
+            if any(scores is None for scores in of_spaces.values()):
+                raise DataError(f"The fits of subject {subject} are not in the store any more; run again.")
+            arrays = {name: scores.arrays for name, scores in of_spaces.items() if scores is not None}
+            if all(arrays.values()):
+                fits[subject] = arrays
+        spaces = [space.name for space in self.study.spaces]
+        answer(question, unit.subjects[0], Fitted(self.study, fits, self._features_of(spaces)), self.store)
+
+    def _features_of(self, names: Sequence[str]) -> WhenAsked:
+        """Features of some spaces; those of other spaces, read for units before, are let go."""
+        if self._features is None or set(self._features) != set(names):
+            spaces = [space for space in self.study.spaces if space.name in names]
+            self._features = WhenAsked(spaces, self.study.stimuli, self.store)
+        return self._features
+
+    def _check(self, unit: Unit) -> None:
+        if not unit.is_done(self.store):
+            raise DataError(
+                f"What was computed is not what was planned ({unit.about}): data or code have changed since. "
+                f"Plan again: brainalign run {self.work.folder / 'recipe.yaml'} --out {self.work.folder}"
+            )
+
+
+def _whereabouts() -> dict[str, str]:
+    job = os.environ.get("SLURM_JOB_ID")
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return {"job": f"{array}_{task}" if array and task else job} if job else {}
