@@ -80,13 +80,13 @@ class UnitLog(io.TextIOBase):
 
 @contextmanager
 def unit_log(path: Path, about: str, progress: Progress = silent) -> Iterator[UnitLog]:
-    """A unit's log, appended to; what is printed meanwhile goes there, unless someone looks on at a terminal."""
+    """A unit's log, appended to; what is printed meanwhile goes there, unless someone is told of the progress."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", errors="replace") as stream:
         log = UnitLog(stream, progress)
         log.line(f"{about}: begins on {platform.node()}, process {os.getpid()}")
         try:
-            if sys.stderr.isatty() and progress is not silent:
+            if progress is not silent:
                 yield log
                 return
             with redirect_stdout(log), redirect_stderr(log):

@@ -35,7 +35,7 @@ def units_of(study: Study, n_workers: int) -> Plan:
     >>> from brainalign.features import ToyModel
     >>> data = load_dataset("simulated", options={"n_subjects": 3, "n_runs": 3, "n_words": 200})
     >>> [unit.about for unit in units_of(Study.of(data, ToyModel(n_layers=2)), n_workers=2).units][-2:]
-    ['fit ToyModel, subjects sub-01 and sub-02', 'fit ToyModel, subject sub-03']
+    ['fit ToyModel, subject 01', 'fit ToyModel, subjects 02 and 03']
     """
     return Plan((*_extractions(study), *_fits(study, n_workers), *_answers(study)))
 

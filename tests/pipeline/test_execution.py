@@ -22,6 +22,8 @@ SMALL: Mapping[str, Any] = {
     "features": [{"kind": "toy_model", "n_layers": 2, "dimension": 8}],
 }
 FILES = {"scores.nc", "summary.csv", "report.html", "recipe.yaml", "run.json"}
+# Plan, logs and journal of the units.
+WORK = "work"
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,13 +32,13 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(execution, "score_layers", forbidden)
+    monkeypatch.setattr(execution, "scores_of", forbidden)
 
 
 def test_a_run_leaves_five_files_and_nothing_else(tmp_path: Path) -> None:
     outcome = run(parse_recipe(SMALL), tmp_path / "out")
     assert outcome.computed
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {WORK}
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["dataset"]["n_subjects"] == 2
     assert record["versions"]["numpy"] == np.__version__
@@ -45,11 +47,11 @@ def test_a_run_leaves_five_files_and_nothing_else(tmp_path: Path) -> None:
 
 def test_running_again_computes_nothing_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(parse_recipe(SMALL), tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     forbid(monkeypatch)
     again = run(parse_recipe(SMALL), tmp_path)
     assert not again.computed
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
 def test_scores_survive_the_disk(tmp_path: Path) -> None:
@@ -74,7 +76,7 @@ def test_a_lost_file_is_written_again(lost: str, tmp_path: Path) -> None:
     run(parse_recipe(SMALL), tmp_path)
     (tmp_path / lost).unlink()
     run(parse_recipe(SMALL), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {WORK}
 
 
 def test_damaged_scores_are_written_again(tmp_path: Path) -> None:
@@ -200,7 +202,7 @@ def test_status_tells_nothing_unfinished_and_finished(tmp_path: Path, monkeypatc
     with pytest.raises(DataError, match="no folder"):
         status(tmp_path / "elsewhere")
     with monkeypatch.context() as patch:
-        patch.setattr(execution, "score_layers", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr(execution, "scores_of", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             run(parse_recipe(SMALL), tmp_path)
     assert status(tmp_path).state == "unfinished"
