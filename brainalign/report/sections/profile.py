@@ -24,11 +24,12 @@ def section(scores: Scores) -> Section | None:
     told = scores.attrs["answers"]["profile"]
     if not told["spaces"]:
         return None
-    interval = "95 % intervals: bootstrap over subjects"
+    several = scores.sizes["of_subject"] > 1
+    interval = " (95 % intervals: bootstrap over subjects)" if several else "; a single subject has no intervals"
     tables = [
-        (f"The best layer of the mean over targets ({interval})", table_of(_best(scores), ["layers of", "best layer"])),
+        (f"The best layer of the mean over targets{interval}", table_of(_best(scores), ["layers of", "best layer"])),
         (
-            f"Middle layers (relative depth .5 to .75) minus the last and the first ({interval})",
+            f"Middle layers (relative depth .5 to .75) minus the last and the first{interval}",
             table_of(_contrasts(scores), ["layers of"]),
         ),
     ]
@@ -68,6 +69,7 @@ def _of_targets(scores: Scores, told: Mapping[str, Any]) -> Iterator[str]:
             if told["by_tests"]
             else f"A target counts where its highest r is above {told['threshold']:g}; that is no test. "
         )
+        + ("A region counts in a subject where one of its targets does. " if "profile_region_peak" in scores else "")
         + "A centre of mass is drawn to the middle, the more the weaker a target is predicted; compare targets that "
         "are predicted equally well."
     )
