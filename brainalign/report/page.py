@@ -368,7 +368,9 @@ def _methods(scores: Scores, run: Mapping[str, Any]) -> list[str]:
 def _reservation(asked: Set[str]) -> str:
     """What the tables of scores do not hold, where a section of the page does not say otherwise."""
     lacking = [
-        name for name, question in (("ceiling", "ceiling"), ("significance test", "tests")) if question not in asked
+        name
+        for name, question in (("ceiling", "ceiling"), ("significance test of r or of the gain", "tests"))
+        if question not in asked
     ]
     nothing = f"No {' and no '.join(lacking)} enters this page. " if lacking else ""
     nested = ', except where the section "Layer profile" says otherwise' if "profile" in asked else ""

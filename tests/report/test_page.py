@@ -165,6 +165,10 @@ def test_p_values_stand_only_where_their_test_does(make_scores: Make, tmp_path: 
 def test_best_layers_that_the_profile_chose_inside_are_excepted(make_scores: Make, tmp_path: Path) -> None:
     scores = make_scores()
     assert "shown for it." in text_of(write(scores, tmp_path))
+    # Other sections have tests of their own, of other numbers.
+    assert "No ceiling and no significance test of r or of the gain enters this page." in text_of(
+        write(scores, tmp_path)
+    )
     scores.attrs["answers"] = {"profile": {"spaces": []}}
     assert 'shown for it, except where the section "Layer profile" says otherwise.' in text_of(write(scores, tmp_path))
 
