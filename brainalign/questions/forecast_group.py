@@ -182,11 +182,17 @@ def _of_draws(curves: _Curves, findings: list[Finding]) -> dict[str, Any]:
     if not curves.has("null"):
         return {}
     having = [part for part in curves.parts.values() if "null" in part.arrays]
-    p = np.full((len(curves.parts), len(curves.distances)), np.nan)
+    p, tested = np.full((2, len(curves.parts), len(curves.distances)), np.nan)
     for row, part in enumerate(curves.parts.values()):
         if "null" in part.arrays:
             p[row, curves.contrasted] = p_values(part.arrays["observed"], part.arrays["null"])
-    found: dict[str, Any] = {"forecast_subject_p": (("of_subject", OVER), p)}
+            tested[row, curves.contrasted] = part.arrays["observed"]
+    # What was tested is A at common penalties, which is another number than A at the penalties chosen.
+    found: dict[str, Any] = {
+        "forecast_subject_p": (("of_subject", OVER), p),
+        "forecast_subject_tested": (("of_subject", OVER), tested),
+        "forecast_group_tested": (OVER, mean_defined(tested, axis=0)),
+    }
     null = [part.arrays["null"] for part in having]
     if len(having) < len(curves.parts) or unlike_draws(null):
         message = "not all subjects have the same shifts, so that their mean is not tested against the stimulus."

@@ -83,7 +83,7 @@ class Partition:
             told = ", ".join(f"{space} {width}" for space, width in zip(self.spaces, widths, strict=True))
             message = (
                 f"spaces of unlike width ({told} columns) are partitioned; the wider one is estimated less well. "
-                "n_components makes them alike."
+                f"n_components: {min(widths)} makes them alike."
             )
             findings.append(Finding("W211", "partition", message))
         return Part(arrays, findings, {"subsets": [AND.join(subset) for subset in subsets]})

@@ -112,10 +112,12 @@ class Profile:
             message = "each feature space has a single layer: there is none to prefer."
             return xr.Dataset(attrs={"spaces": [], "findings": [Finding("one-layer", "profile", message)]})
         spaces = spaces_of(scores, names)
+        preferences = preferences_of(parts, spaces, scores, self.threshold)
+        status = preferences["profile_status"].values.astype(str)
         answers = [
-            preferences_of(parts, spaces, scores, self.threshold),
+            preferences,
             group_of(parts, spaces, scores, self.n_bootstrap, self.seed),
-            regions_of(parts, spaces, scores, self.regions, self.threshold, self.seed),
+            regions_of(parts, spaces, scores, status, self.regions, self.threshold, self.seed),
         ]
         if "latency" in scores.dims:
             control = self._control(spaces)

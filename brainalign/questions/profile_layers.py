@@ -156,11 +156,14 @@ def regions_of(
     parts: Mapping[str, Part],
     spaces: Mapping[str, Space],
     scores: Scores,
+    status: np.ndarray,
     coordinate: str | None,
     threshold: float,
     seed: int,
 ) -> xr.Dataset:
     """The preferred layer of each region in each subject; nothing where targets are no regions.
+
+    A region has none in a subject where none of its targets does: `status` (profile_space, target) is "ok" for those.
 
     Returns
     -------
@@ -179,18 +182,24 @@ def regions_of(
     for number, space in enumerate(spaces.values()):
         there = space.there
         profiles = _regional(space.r[there], labels, whose, subjects, names)  # (subject, layer, fold, region)
-        preferred = [preferred_layer(one, space.depth[there], threshold) for one in profiles]
+        counted = _counted(status[number] == "ok", labels, whose, subjects, names)
+        # Not counted, a region is as if not significant.
+        preferred = [
+            preferred_layer(one, space.depth[there], threshold, np.where(counts, 0.0, 1.0))
+            for one, counts in zip(profiles, counted, strict=True)
+        ]
         found.setdefault("peak", []).append(np.stack([one.peak for one in preferred]))
         found.setdefault("centre", []).append(np.stack([one.centre_of_mass for one in preferred]))
         found.setdefault("r", []).append(np.stack([one.score for one in preferred]))
         if all("r_half" in part.arrays for part in parts.values()):
             halves = _halves_of(parts, spaces, number)[:, there]
             of_halves = _regional(np.moveaxis(halves, 0, 1), labels, whose, subjects, names)
+            of_halves = np.where(counted[:, None, None], of_halves, np.nan)
             one, other = np.moveaxis(mean_defined(of_halves, axis=0), 1, 0)
             agreed = split_half(one[:, None], other[:, None], space.depth[there], threshold)
             found.setdefault("reliability", []).append(np.array(agreed.peak))
         if len(subjects) >= LEAST_SUBJECTS_TO_HALVE and shared:
-            means = mean_defined(profiles, axis=2)
+            means = np.where(counted[:, None], mean_defined(profiles, axis=2), np.nan)
             agreed = subject_reliability(means, space.depth[there], seed=seed, threshold=threshold)
             found.setdefault("agreement", []).append(np.array(agreed.peak))
     dims = {0: ("profile_space",), 2: ("profile_space", "of_subject", "profile_region")}
@@ -281,3 +290,11 @@ def _regional(
         known, profiles = region_profiles(r[:, :, own], labels[own].tolist())
         found[place][..., [names.index(name) for name in known]] = profiles
     return found
+
+
+def _counted(
+    ok: np.ndarray, labels: np.ndarray, whose: np.ndarray, subjects: Sequence[str], names: Sequence[str]
+) -> np.ndarray:
+    """Whether one of a region's targets prefers a layer, shape (subject, region) of bool."""
+    there = [labels[ok & (whose == subject)] for subject in subjects]
+    return np.array([np.isin(names, of_subject) for of_subject in there])

@@ -25,6 +25,7 @@ __all__ = ["write_report"]
 N_ROWS = 1500
 N_NAMED = 20
 N_SPACES_IN_TITLE = 3
+OF_TESTS = ("p", "n_significant", "p_gain", "n_significant_gain", "test")
 # Columns that hold numbers even where they are written out.
 NUMBERS = ("r", "best_latency", "r_baseline", "gain", "interval")
 TITLES = {
@@ -248,7 +249,8 @@ def _without_repetition(table: pd.DataFrame) -> pd.DataFrame:
 
 def _subject_table(scores: Scores) -> dict[str, Any]:
     """The per-subject table, of the best layers only where it would be too long, and what to say of it."""
-    table = summary(scores)
+    # P values stand in the section on tests, beside their test and its permutations.
+    table = summary(scores).drop(columns=list(OF_TESTS), errors="ignore")
     note = ""
     if len(table) > N_ROWS:
         ranked = table.sort_values("r", ascending=False, na_position="last", kind="stable")
@@ -366,13 +368,15 @@ def _methods(scores: Scores, run: Mapping[str, Any]) -> list[str]:
 def _reservation(asked: Set[str]) -> str:
     """What the tables of scores do not hold, where a section of the page does not say otherwise."""
     lacking = [
-        name for name, question in (("ceiling", "ceiling"), ("significance test", "tests")) if question not in asked
+        name
+        for name, question in (("ceiling", "ceiling"), ("significance test of r or of the gain", "tests"))
+        if question not in asked
     ]
     nothing = f"No {' and no '.join(lacking)} enters this page. " if lacking else ""
-    nested = ' but in the section "Layer profile", where it says so,' if "profile" in asked else ""
+    nested = ', except where the section "Layer profile" says otherwise' if "profile" in asked else ""
     return (
-        f"{nothing}Whatever is called best in its tables (a layer, a target, a latency) was{nested} selected on the "
-        "same scores that are shown for it."
+        f"{nothing}Whatever is called best in its tables (a layer, a target, a latency) was selected on the same "
+        f"scores that are shown for it{nested}."
     )
 
 

@@ -42,7 +42,8 @@ def summary(scores: Scores) -> pd.DataFrame:
         ``gain`` (`r_joint - r_baseline`, paired by fold) as far as the scores have them; with a ceiling ``ceiling``
         (the mean of the usable ones) and ``r_over_ceiling`` (the mean r of those targets over it); with tests ``p`` and
         ``p_gain`` (of the subject's mean over targets), ``n_significant`` and ``n_significant_gain`` (targets with
-        q < .05 of r and of the gain, at one latency or more); ``best_target`` and
+        q < .05 of r and of the gain, at one latency or more) and ``test``, which says by which test, of how many
+        permutations and in which families; ``best_target`` and
         ``r_best_target``, the target with the highest r (mean over latencies); with latencies also
         ``best_latency``, in seconds from word onset, where the mean r over targets is highest. The best are chosen
         on these same scores, so that ``r_best_target`` is higher than new data would show.
@@ -214,15 +215,21 @@ def _of_ceiling(scores: xr.Dataset, r: xr.DataArray) -> dict[str, float | np.nda
     return {"ceiling": mean, "r_over_ceiling": r.mean("target").transpose("layer").values / mean}
 
 
-def _of_tests(scores: Scores, subject: str, targets: np.ndarray) -> dict[str, np.ndarray]:
+def _of_tests(scores: Scores, subject: str, targets: np.ndarray) -> dict[str, np.ndarray | str]:
     """P values of one subject's means over targets, and how many of its targets are significant, layer by layer."""
-    found = {}
+    found: dict[str, np.ndarray | str] = {}
     for statistic, end in (("r", ""), ("gain", "_gain")):
         if f"subject_p_{statistic}" in scores:
             p = scores[f"subject_p_{statistic}"].sel(of_subject=subject)
             below = scores[f"q_{statistic}"].isel(target=targets) < LEVEL
             significant = below.any("latency") if "latency" in below.dims else below
             found |= {f"p{end}": p.values, f"n_significant{end}": significant.sum("target").values}
+    told = scores.attrs.get("answers", {}).get("tests", {})
+    if found and "name" in told:
+        found["test"] = (
+            f"{told['name']}, {told['permutations']} permutations; p: of the mean alone; n_significant: "
+            "Benjamini-Hochberg over all targets of a subject and layer"
+        )
     return found
 
 

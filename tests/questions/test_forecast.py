@@ -81,6 +81,14 @@ def test_a_target_that_follows_nothing_has_no_contrast(scores: Scores) -> None:
     assert at(scores, "forecast_group_q_stimulus", 5) < 0.1
 
 
+def test_what_was_tested_stands_beside_its_p(scores: Scores) -> None:
+    tested = scores.forecast_group_tested
+    assert np.isfinite(tested).values.tolist() == np.isfinite(scores.forecast_group_contrast).values.tolist()
+    np.testing.assert_allclose(tested, scores.forecast_subject_tested.mean("of_subject"))
+    # At penalties that all windows share, which favour none.
+    assert 0.03 < at(scores, "forecast_group_tested", 5) < at(scores, "forecast_group_contrast", 5)
+
+
 def test_contrasts_are_the_gain_ahead_less_that_as_far_behind(scores: Scores) -> None:
     gain = scores.forecast_gain.values
     np.testing.assert_array_equal(

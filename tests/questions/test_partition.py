@@ -91,6 +91,9 @@ def test_the_section_names_subsets_and_their_intervals(scores: Scores, tmp_path)
     assert [row[0] for row in rows] == ["first", "second", "first & second"]
     assert "95 % interval (bootstrap over subjects)" in table.headers
     assert found == section(scores)
+    assert "principal components" not in found.paragraphs[0]
+    scores = scores.assign_attrs(answers={"partition": {"spaces": ["first", "second"], "n_components": 3}})
+    assert "more than 3 columns is given as so many principal components" in section(scores).paragraphs[0]
 
 
 def test_a_layer_is_named_by_number_or_name(data: InMemory) -> None:

@@ -110,6 +110,8 @@ def test_planted_layers_come_back(locked: Scores) -> None:
     assert (locked["profile_status"].values[0, driven] == "ok").all()
     peaks = locked["profile_region_peak"].sel(profile_space="four")
     np.testing.assert_allclose(peaks.values[:, :4], np.tile(np.arange(4) / 3, (len(SUBJECTS), 1)), atol=1e-6)
+    ok = (locked["profile_status"].values[0] == "ok").reshape(len(SUBJECTS), 5, 2).any(axis=2)
+    assert not np.isfinite(peaks.values[~ok]).any()
     assert locked["profile_region"].values.tolist() == [f"lobe {i}" for i in range(5)]
 
 
@@ -242,6 +244,10 @@ def test_with_tests_only_significant_targets_prefer_a_layer() -> None:
     assert expected[:3].tolist() == ["ok"] * 3
     assert "not significant" in expected or "below threshold" in expected
     assert scores.attrs["answers"]["profile"]["by_tests"] is True
+    # Each target is a region here: it has a preferred layer where the target does.
+    regions = np.isfinite(scores["profile_region_peak"].values[0, 0])
+    assert scores["profile_region"].values.tolist() == scores["target_name"].values.tolist()
+    assert regions.tolist() == (expected == "ok").tolist()
 
 
 # ------------------------------------------------------------------------------------------------- recipes, the store

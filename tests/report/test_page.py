@@ -148,6 +148,31 @@ def test_the_page_tells_what_was_run_and_what_came_out(make_scores: Make, tmp_pa
     assert all(e.get("alt") for e in elements(page) if e.tag == f"{HTML}img")
 
 
+def test_p_values_stand_only_where_their_test_does(make_scores: Make, tmp_path: Path) -> None:
+    scores = make_scores(subjects=["a"], targets=["A1"], spaces={"x": 1})
+    q = (("layer", "target"), [[0.0123]])
+    scores = scores.assign_coords(of_subject=["a"]).assign(
+        subject_p_r=(("layer", "of_subject"), [[0.0321]]), q_r=q, subject_p_gain=(("layer", "of_subject"), [[0.0321]]),
+        q_gain=q,
+    )  # fmt: skip
+    scores.attrs["answers"] = {"tests": {"name": "circular shift", "permutations": 200}}
+    page = write(scores, tmp_path)
+    assert "n_significant" not in page
+    assert "0.032" not in text_of(page)
+    assert "p = .032 (circular shift, 200 permutations" in text_of(page)
+
+
+def test_best_layers_that_the_profile_chose_inside_are_excepted(make_scores: Make, tmp_path: Path) -> None:
+    scores = make_scores()
+    assert "shown for it." in text_of(write(scores, tmp_path))
+    # Other sections have tests of their own, of other numbers.
+    assert "No ceiling and no significance test of r or of the gain enters this page." in text_of(
+        write(scores, tmp_path)
+    )
+    scores.attrs["answers"] = {"profile": {"spaces": []}}
+    assert 'shown for it, except where the section "Layer profile" says otherwise.' in text_of(write(scores, tmp_path))
+
+
 def test_a_warning_with_a_code_is_shown_under_what_the_code_says(make_scores: Make, tmp_path: Path) -> None:
     found = [{"code": "W203", "where": "gpt2", "message": "9% of the fits chose a penalty at the grid's edge."}]
     text = text_of(write(make_scores(), tmp_path, {**RUN, "findings": found}))

@@ -234,6 +234,11 @@ def test_ceilings_and_tests_are_columns_where_the_scores_have_them(make_scores: 
     # q of r: .00 .01 .02 | .03 .04 .05 in the first layer, above it in the second.
     assert table["n_significant"].tolist() == [3, 0, 2, 0]
     assert table["n_significant_gain"].tolist() == [1, 0, 0, 0]
+    assert "test" not in table
+    scores.attrs["answers"] = {"tests": {"name": "circular shift", "permutations": 200}}
+    (test,) = set(summary(scores)["test"])
+    assert test.startswith("circular shift, 200 permutations; ")
+    assert "Benjamini-Hochberg over all targets of a subject and layer" in test
 
 
 def test_with_latencies_a_target_is_significant_once_and_divided_where_its_ceiling_is_usable(make_scores: Make) -> None:

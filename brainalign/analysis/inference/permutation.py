@@ -309,25 +309,32 @@ def _fold_r(fit: Floats, held_out: Floats, operators: Operators) -> Floats:
 def _fold_r_of_orders(
     values: Floats, fixed: Floats | None, fold: Fold, orders: np.ndarray, operators: Operators
 ) -> Floats:
-    """Correlations (permutation, target) in one fold, the predictors' columns put in each order."""
+    """Correlations (permutation, target) in one fold, the predictors' columns put in each order.
+
+    Of a penalty that fewer targets have than there are held-out samples, it is the targets that are fewer to move.
+    """
     train, test = fold
     r = np.empty((len(orders), values.shape[1]), dtype=np.float32)
     for targets, predict in operators:
         own = np.ascontiguousarray(values[:, targets])
         added = None if fixed is None else (predict @ fixed[np.ix_(train, targets)], fixed[np.ix_(test, targets)])
-        step = max(1, AT_ONCE // (4 * len(test) * max(own.shape)))
+        few = own.shape[1] < len(test)
+        step = max(1, AT_ONCE // (4 * (own.size if few else len(test) * max(own.shape))))
         for first in range(0, len(orders), step):
             some = orders[first : first + step]
-            moved = np.zeros((len(some), len(test), len(values)), dtype=np.float32)
-            for one, order in zip(moved, some, strict=True):
-                one[:, order[train]] = predict
-            predicted = (moved.reshape(-1, len(values)) @ own).reshape(*moved.shape[:2], -1)
-            observed = own[some[:, test]]
-            if added is not None:
-                predicted += added[0]
-                observed += added[1]
             # Held-out samples first, as elsewhere.
-            predicted, observed = predicted.swapaxes(0, 1), observed.swapaxes(0, 1)
+            if few:
+                moved = own[some[:, train].T].reshape(len(train), -1)
+                predicted = (predict @ moved).reshape(len(test), len(some), -1)
+            else:
+                moved = np.zeros((len(some), len(test), len(values)), dtype=np.float32)
+                for one, order in zip(moved, some, strict=True):
+                    one[:, order[train]] = predict
+                predicted = (moved.reshape(-1, len(values)) @ own).reshape(*moved.shape[:2], -1).swapaxes(0, 1)
+            observed = own[some[:, test].T]
+            if added is not None:
+                predicted += added[0][:, None]
+                observed += added[1][:, None]
             r[first : first + step, targets] = _correlation(predicted, _unit(observed))
     return r
 

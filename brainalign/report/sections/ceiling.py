@@ -15,10 +15,11 @@ from brainalign.types import Scores
 __all__ = ["section"]
 
 
-def section(scores: Scores) -> Section | None:
-    """Where the ceiling comes from, and scores as shares of it; None where there is none."""
+def section(scores: Scores) -> Section:
+    """Where the ceiling comes from, and scores as shares of it, or that there is none."""
     if "ceiling" not in scores:
-        return None
+        nothing = 'No subject has a ceiling ("Warnings and findings" says why), so that no score is divided by one.'
+        return Section("Ceiling", (nothing,))
     told = scores.attrs["answers"]["ceiling"]
     rows = []
     for place, name in enumerate(layer_names(scores)):

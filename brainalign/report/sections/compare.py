@@ -18,7 +18,7 @@ __all__ = ["MEASURES", "section"]
 
 MEASURES = {
     "cka": "unbiased linear CKA",
-    "cka_biased": "linear CKA, biased",
+    "cka_biased": "biased linear CKA",
     "rsa": "RSA",
     "procrustes": "held-out Procrustes similarity",
     "cca": "held-out canonical correlation",

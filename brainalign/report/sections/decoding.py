@@ -26,14 +26,18 @@ def section(scores: Scores) -> Section | None:
     if "decoding_r" not in scores or not np.isfinite(scores["decoding_r"].values).any():
         return None
     told = scores.attrs["answers"]["decoding"]
-    caption = "Decoding, mean over folds, then over subjects"
+    caption = ", mean over folds, then over subjects"
     if "latency" in scores["decoding_r"].dims:
         caption += "; at the latency with the highest mean r of each layer, selected on these same scores"
+    retrieved = table_of(list(_retrieved(scores)), ["layer"])
     return Section(
         "Decoding",
         tuple(_sentences(scores, told)),
         pictures=(_by_latency(scores) if "latency" in scores["decoding_r"].dims else _by_layer(scores),),
-        tables=((caption, table_of(list(_rows(scores, told)), ["layer"])),),
+        tables=(
+            (f"Decoding{caption}", table_of(list(_rows(scores, told)), ["layer"])),
+            (f"Retrieval{caption}", retrieved),
+        ),
         folded=(("Decoding in each subject", table_of(list(_each(scores, told)), ["subject", "layer"])),),
     )
 
@@ -89,7 +93,13 @@ def _rows(scores: Scores, told: Mapping[str, Any]) -> Iterator[dict[str, str]]:
             row["r of shifted features"] = number(of_group("chance"))
             row[f"p circular shift ({_count(told)} permutations)"] = p_text(of_group("p"), _most(told))
             row[f"q over {_family(scores)}"] = p_text(of_group("q"))
-        yield row | _matches(scores, (layer, slice(None), *peak[layer]))
+        yield row
+
+
+def _retrieved(scores: Scores) -> Iterator[dict[str, str]]:
+    peak = _peaks(scores)
+    for layer, name in enumerate(layer_names(scores)):
+        yield {"layer": name} | _matches(scores, (layer, slice(None), *peak[layer]))
 
 
 def _each(scores: Scores, told: Mapping[str, Any]) -> Iterator[dict[str, str]]:

@@ -16,6 +16,7 @@ from brainalign.types import Scores
 __all__ = ["section"]
 
 SUBJECT_TESTS = {"wilcoxon": "Wilcoxon", "sign_flip": "sign flip"}
+TESTED = "A, common penalties"
 
 
 def section(scores: Scores) -> Section | None:
@@ -138,8 +139,8 @@ def _tests(scores: Scores, told: Mapping[str, Any]) -> Iterator[str]:
             f"Stimulus-level: A(d) against those of {told['permutations']:,} passive brains, what the present word "
             "predicts and the rest of the responses circularly shifted within each stimulus by at least "
             f"{_one_or_range(told['min_shift'].values())} samples, the same for all subjects, every one fitted anew "
-            "(all windows at common penalties, so that none is favoured); one-sided. q: Benjamini-Hochberg over the "
-            "distances."
+            "(all windows at common penalties, so that none is favoured: p is of A at these, which stands beside it); "
+            "one-sided. q: Benjamini-Hochberg over the distances."
         )
     if any(f"forecast_group_p_{test}" in scores for test in SUBJECT_TESTS):
         yield (
@@ -177,6 +178,8 @@ def _p_values(scores: Scores, told: Mapping[str, Any]) -> Iterator[dict[str, str
         row = _place(scores, place) | {"A": signed(_of(scores, "forecast_group_contrast", place), 4)}
         if "forecast_group_p_stimulus" in scores:
             count = told["permutations"]
+            if "forecast_group_tested" in scores:
+                row[TESTED] = signed(_of(scores, "forecast_group_tested", place), 4)
             row[f"p stimulus-level ({count:,} permutations)"] = p_text(
                 _of(scores, "forecast_group_p_stimulus", place), count
             )
@@ -192,6 +195,8 @@ def _subjects(scores: Scores, told: Mapping[str, Any]) -> Iterator[dict[str, str
         for place in _contrasted(scores):
             row = {"subject": subject} | _place(scores, place)
             row["A"] = signed(float(scores["forecast_subject_contrast"].values[column, place]), 4)
+            if "forecast_subject_tested" in scores:
+                row[TESTED] = signed(float(scores["forecast_subject_tested"].values[column, place]), 4)
             if "forecast_subject_p" in scores:
                 p, count = float(scores["forecast_subject_p"].values[column, place]), told["permutations"]
                 row[f"p circular shift ({count:,} permutations)"] = p_text(p, count)

@@ -31,12 +31,18 @@ def section(scores: Scores) -> Section | None:
         if place < scores.sizes["space"] and "partition_product" in scores:
             row["product measure"] = signed(_mean(scores["partition_product"].values[place, ok]), 4)
         rows.append(row)
+    reduced = (
+        f" A feature space of more than {told['n_components']} columns is given as so many principal components, made "
+        "without the responses."
+        if told["n_components"]
+        else ""
+    )
     paragraphs = (
         f"Models of every subset of {', '.join(told['spaces'])} on the same folds, joint ones with a penalty for each "
         "space (banded ridge, random search). What exactly some spaces explain is what each of them explains and no "
         "other does: for one space its unique part, for several their shared part. The parts add up to the R² of all "
         "together. They are held-out estimates: negative ones stay negative, and each falls short of what its spaces "
-        "could explain, the more the wider these are.",
+        f"could explain, the more the wider these are.{reduced}",
         "The product measure divides the R² of the joint model among the spaces, what they share included.",
     )
     caption = "Partition of R² (against the training mean), mean over targets, then subjects"

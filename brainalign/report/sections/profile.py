@@ -24,11 +24,12 @@ def section(scores: Scores) -> Section | None:
     told = scores.attrs["answers"]["profile"]
     if not told["spaces"]:
         return None
-    interval = "95 % intervals: bootstrap over subjects"
+    several = scores.sizes["of_subject"] > 1
+    interval = " (95 % intervals: bootstrap over subjects)" if several else "; a single subject has no intervals"
     tables = [
-        (f"The best layer of the mean over targets ({interval})", table_of(_best(scores), ["layers of", "best layer"])),
+        (f"The best layer of the mean over targets{interval}", table_of(_best(scores), ["layers of", "best layer"])),
         (
-            f"Middle layers (relative depth .5 to .75) minus the last and the first ({interval})",
+            f"Middle layers (relative depth .5 to .75) minus the last and the first{interval}",
             table_of(_contrasts(scores), ["layers of"]),
         ),
     ]
@@ -68,6 +69,7 @@ def _of_targets(scores: Scores, told: Mapping[str, Any]) -> Iterator[str]:
             if told["by_tests"]
             else f"A target counts where its highest r is above {told['threshold']:g}; that is no test. "
         )
+        + ("A region counts in a subject where one of its targets does. " if _has_regions(scores) else "")
         + "A centre of mass is drawn to the middle, the more the weaker a target is predicted; compare targets that "
         "are predicted equally well."
     )
@@ -177,8 +179,7 @@ def _pictures(scores: Scores) -> Iterator[Picture]:
     several = scores.sizes["profile_space"] > 1
     for place, space in enumerate(scores["profile_space"].values.astype(str)):
         of_space = f", {space}" if several else ""
-        peak = scores["profile_region_peak"].values[place] if "profile_region_peak" in scores else np.empty((0, 0))
-        if 0 < peak.shape[1] <= MOST_DRAWN and np.isfinite(peak).any():
+        if _has_regions(scores) and np.isfinite(peak := scores["profile_region_peak"].values[place]).any():
             regions = scores["profile_region"].values.astype(str).tolist()
             figure = preferred_layers(peak, regions, reliability=_of_regions(scores, place))
             yield picture(f"Preferred layer by region{of_space}", figure)
@@ -188,6 +189,11 @@ def _pictures(scores: Scores) -> Iterator[Picture]:
             if np.isfinite(latency_s).any():
                 r = scores["profile_temporal"].values[place]
                 yield picture(f"Latency by layer{of_space}", layer_latencies(latency_s, depth[rows], r=r))
+
+
+def _has_regions(scores: Scores) -> bool:
+    """Whether there are regions, and no more than can be drawn."""
+    return "profile_region_peak" in scores and 0 < scores.sizes["profile_region"] <= MOST_DRAWN
 
 
 def _of_regions(scores: Scores, place: int) -> float | None:

@@ -126,13 +126,19 @@ def test_what_is_observed_is_the_mean_score_of_cross_validation(
 
 @WIDTHS
 @pytest.mark.parametrize("at_once", [1, 2**26])
+@pytest.mark.parametrize("n_folds", [3, 16], ids=["fewer targets than held-out samples", "more"])
 def test_moving_the_predictors_comes_to_the_same_as_moving_the_responses(
-    width: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+    width: int, n_folds: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features, baseline, responses = problem(width)
-    joint, alone = Penalties(chosen(1), chosen(2)), Penalties(chosen(3))
-    of_score = (features, responses, folds_of(), alone, roll, 7)
-    of_gain = (features, baseline, responses, folds_of(), joint, alone, roll, 7)
+    folds = list(ContiguousBlocks(n_folds, 4).split(np.zeros((N, 1))))
+    first, second, third = (chosen(seed, n_folds) for seed in (1, 2, 3))
+    if n_folds > V:
+        # All targets of one penalty: seven, of six held-out samples.
+        first, second, third = (np.broadcast_to(values[:1, :1], values.shape) for values in (first, second, third))
+    joint, alone = Penalties(first, second), Penalties(third)
+    of_score = (features, responses, folds, alone, roll, 7)
+    of_gain = (features, baseline, responses, folds, joint, alone, roll, 7)
     expected = score_null(*of_score), gain_null(*of_gain)
     monkeypatch.setattr(permutation, "AT_ONCE", at_once)
 

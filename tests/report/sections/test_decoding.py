@@ -54,8 +54,8 @@ def by_latency(scores: Scores) -> Scores:
 
 def test_layers_have_scores_beside_chance(scores: Scores) -> None:
     found = made(scores)
-    ((_, table),) = found.tables
-    planted = rows(table)[1]
+    (_, table), (_, retrieved) = found.tables
+    planted = rows(table)[1] | rows(retrieved)[1]
     top, chance = (float(scores[f"decoding_{name}"][1, :, 1].mean()) for name in ("top_k", "chance_top_k"))
     assert planted["top 5 (chance)"] == f"{top:.3f} ({chance:.3f})"
     assert planted["r"] == f"{float(scores.decoding_group_mean[1]):.3f}"
@@ -80,8 +80,11 @@ def test_p_values_stand_with_test_permutations_and_family(scores: Scores) -> Non
 
 def test_latencies_are_a_heat_map_and_each_layer_stands_with_its_best(scores: Scores) -> None:
     found = made(by_latency(scores))
-    ((caption, table),) = found.tables
+    (caption, table), (of_retrieval, _) = found.tables
     assert "selected on these same scores" in caption
+    assert "selected on these same scores" in of_retrieval
+    # More columns than these are wider than the page.
+    assert all(len(table.headers) <= 7 for _, table in found.tables)
     assert rows(table)[1]["latency (s)"] == "0.20"
     assert rows(table)[1]["r"] == f"{float(scores.decoding_group_mean[1]):.3f}"
     assert "q over layers and latencies" in table.headers

@@ -121,6 +121,17 @@ def test_every_p_stands_with_its_test_its_permutations_and_its_family() -> None:
     assert "p circular shift (99 permutations)" in found.folded[0][1].headers
 
 
+def test_beside_a_p_over_the_stimulus_stands_the_number_that_was_tested() -> None:
+    tested = np.array([np.nan, np.nan, np.nan, 0.0345])
+    of_subjects = (("of_subject", "forecast_distance"), np.tile(tested, (N_SUBJECTS, 1)))
+    scores = answered().assign(forecast_group_tested=("forecast_distance", tested), forecast_subject_tested=of_subjects)
+    found = section(scores)
+    assert found is not None
+    for table in (found.tables[1][1], found.folded[0][1]):
+        cells = dict(zip(table.headers, table.groups[0][1][0], strict=True))
+        assert cells["A"] != cells["A, common penalties"] == "+0.0345"
+
+
 def test_what_is_lacking_is_said() -> None:
     text = words(answered(permutations=0, variants=False))
     assert "no variant (static vectors, a context that restarts) stands beside them" in text

@@ -94,6 +94,21 @@ def test_targets_without_a_preference_are_counted_by_reason_and_halves_compared(
     assert "above 0; that is no test" in text
 
 
+def test_of_a_single_subject_no_intervals_are_announced() -> None:
+    one = found(profiled().isel(of_subject=[0]))
+    assert all(
+        "bootstrap" not in caption and "a single subject has no intervals" in caption for caption, _ in one.tables
+    )
+    assert all("bootstrap over subjects" in caption for caption, _ in found(profiled()).tables)
+
+
+def test_of_regions_it_speaks_only_where_they_are_drawn() -> None:
+    assert "A region counts" in " ".join(found(profiled()).paragraphs)
+    of_many = found(profiled().isel(profile_region=[0] * 61))
+    assert "A region counts" not in " ".join(of_many.paragraphs)
+    assert of_many.pictures == ()
+
+
 def test_with_tests_it_says_which() -> None:
     text = " ".join(found(profiled(by_tests=True)).paragraphs)
     assert "p < .05 by the maximum statistic over targets and layers" in text
