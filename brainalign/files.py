@@ -6,10 +6,12 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,12 @@ __all__ = [
     "digest_of_file",
     "fsync_path",
     "known_sha256",
+    "owned_name",
+    "owner_is_gone",
     "reserve_space",
+    "reserve_space_of",
     "sha256_of_file",
+    "sweep_parts",
     "xxh3_of_file",
 ]
 
@@ -67,13 +73,58 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays, since some writers choose the format by it; the name does not, since it may be a long one.
-    part = path.with_name(f".{uuid.uuid4().hex}.tmp{path.suffix[:16]}")
+    part = path.with_name(f".{owned_name()}.tmp{path.suffix[:16]}")
     try:
         yield part
         fsync_path(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def sweep_parts(folder: Path) -> None:
+    """Remove what `atomic_path` could not, since its process was killed."""
+    for part in folder.glob(".*-*-*.tmp*"):
+        if owner_is_gone(part.name[1:].partition(".")[0]):
+            part.unlink(missing_ok=True)
+
+
+def owned_name() -> str:
+    """A name that nobody else gives, and that says which process of which machine has given it."""
+    return f"{_machine()}-{os.getpid()}-{uuid.uuid4().hex}"
+
+
+def owner_is_gone(name: str) -> bool:
+    """Whether `owned_name` gave this name to a process of this machine that has ended.
+
+    >>> owner_is_gone(owned_name()), owner_is_gone("of unknown origin")
+    (False, False)
+    """
+    owner = re.fullmatch(r"([0-9a-f]{12})-(\d{1,9})-[0-9a-f]{32}", name)
+    return owner is not None and owner[1] == _machine() and not _may_run(int(owner[2]))
+
+
+def _may_run(process: int) -> bool:
+    """Whether there may be such a process here, be it another user's, whose processes the machine may hide."""
+    import psutil
+
+    try:
+        # One that was killed stays in the list until its parent has asked how it ended.
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+@cache
+def _machine() -> str:
+    """Where a process's number means one process: this machine since it was started, this container."""
+    marks = [platform.node()]
+    with suppress(OSError):
+        marks.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        marks.append(os.readlink("/proc/self/ns/pid"))
+    return digest_of({"marks": marks})[:12]
 
 
 def fsync_path(path: Path) -> None:
@@ -107,9 +158,14 @@ def reserve_space(path: Path) -> None:
     (0, True)
     """
     with path.open("r+b", buffering=0) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size and not _reserved(stream.fileno(), size):
-            _fill_holes(stream.fileno(), size)
+        reserve_space_of(stream.fileno())
+
+
+def reserve_space_of(descriptor: int) -> None:
+    """The same for a file that is open, and may have no name."""
+    size = os.fstat(descriptor).st_size
+    if size and not _reserved(descriptor, size):
+        _fill_holes(descriptor, size)
 
 
 def _reserved(descriptor: int, size: int) -> bool:

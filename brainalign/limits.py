@@ -18,6 +18,9 @@ CPUS_OF_JOBS = ("SLURM_CPUS_PER_TASK", "NSLOTS", "PBS_NCPUS", "LSB_DJOB_NUMPROC"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # Where control groups of version 2 and 1 hold a process's limit.
 CGROUPS = Path("/sys/fs/cgroup")
+LIMIT_FILES = {"": ("", "memory.max"), "memory": ("memory", "memory.limit_in_bytes")}
+# Which of them a process is in.
+OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def allowed_cpus() -> int:
@@ -103,21 +106,28 @@ def _limits() -> list[float]:
 
 
 def _limits_of_cgroups() -> list[float]:
+    """Those of the process's control group and of all that it is inside of."""
     try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+        lines = OWN_CGROUPS.read_text(encoding="ascii").splitlines()
     except (OSError, ValueError):
         return []
     found = []
     for line in lines:
-        _, controllers, path = line.split(":", 2)
-        files = {"": CGROUPS / path.strip("/") / "memory.max"}
-        files["memory"] = CGROUPS / "memory" / path.strip("/") / "memory.limit_in_bytes"
-        if controllers in files:
-            try:
-                found.append(_number(files[controllers].read_text(encoding="ascii").strip()))
-            except OSError:
-                continue
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers in LIMIT_FILES:
+            root, name = LIMIT_FILES[controllers]
+            # In a container the path may be that outside of it, and the root the container's own group.
+            group = Path(path.strip("/"))
+            found += [_limit_in(CGROUPS / root / part / name) for part in (group, *group.parents)]
     return [limit for limit in found if limit]
+
+
+def _limit_in(file: Path) -> float:
+    try:
+        return _number(file.read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _number(text: str | None) -> float:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -28,6 +28,7 @@ from brainalign.store_layout import (
     DAMAGE,
     LAYOUT,
     cannot_read,
+    children,
     content_of,
     is_abandoned,
     key_of,
@@ -40,7 +41,10 @@ from brainalign.store_layout import (
     writer_name,
     writers_in,
 )
-from brainalign.types import Floats
+
+if TYPE_CHECKING:
+    # With it come pandas and xarray, which those who only ask what is there do without.
+    from brainalign.types import Floats
 
 __all__ = ["Entry", "Store", "Writer"]
 
@@ -62,6 +66,33 @@ class Entry:
 
     arrays: Mapping[str, Floats]
     facts: Mapping[str, Any]
+
+    @property
+    def on_disk(self) -> Mapping[str, Floats]:
+        """The same arrays, each mapped when it is asked for: of thousands of entries, not all can be open at once."""
+        return _OnDisk({name: Path(str(cast("np.memmap", values).filename)) for name, values in self.arrays.items()})
+
+
+class _OnDisk(Mapping[str, "Floats"]):
+    """Arrays that were verified, by their files; these are gone if the entry is."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
+
+    def __getitem__(self, name: str) -> Floats:
+        path = self._paths[name]
+        try:
+            return _load(path)
+        except FileNotFoundError as error:
+            raise DataError(
+                f"The stored result {path.parent.parent} was removed while it was read; run again."
+            ) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 @dataclass(frozen=True)
@@ -125,6 +156,7 @@ class Store:
             _put_aside(place, content, reason(error))
             return None
         _mark_as_used(place / "record.json")
+        _tidy(place)
         return entry
 
     def has(self, key: str) -> bool:
@@ -276,7 +308,7 @@ class Writer:
 def _read(place: Path, content: bytes) -> Entry:
     """The entry at `place`; raises one of the errors of damaged files where it is not what was written."""
     record = record_of(place, content)
-    arrays = {}
+    arrays: dict[str, Floats] = {}
     for name, path in paths_of_arrays(place, record).items():
         if xxh3_of_file(path) != record["arrays"][name]["xxh3_128"]:
             raise ValueError(f"{path.name} is not what was written")
@@ -371,6 +403,13 @@ def _sweep(place: Path) -> None:
                 (folder / "record.json").unlink(missing_ok=True)
             elif folder in abandoned and winner is not None:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tidy(place: Path) -> None:
+    """Sweep where there is more than a record and its arrays: a writer was killed just before it would have swept."""
+    kept = children(place)
+    if len(kept) > 2 or any(os.path.exists(path / "record.json") for path in kept):
+        _sweep(place)
 
 
 def _cannot_write(place: Path, error: OSError) -> DataError:

@@ -13,18 +13,14 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import re
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from brainalign.errors import DataError
-from brainalign.files import digest_of
+from brainalign.files import digest_of, owned_name, owner_is_gone
 
 __all__ = [
     "DAMAGE",
@@ -141,7 +137,7 @@ def writer_in(content: bytes | None) -> str | None:
 
 def writer_name() -> str:
     """A name that no other writer has, and that says which process of which machine has it."""
-    return f"{_machine()}-{os.getpid()}-{uuid.uuid4().hex}"
+    return owned_name()
 
 
 def writers_in(place: Path) -> list[Path]:
@@ -151,33 +147,7 @@ def writers_in(place: Path) -> list[Path]:
 
 def is_abandoned(folder: Path) -> bool:
     """Whether the process is gone that wrote here, or, where that cannot be known, nothing was written for long."""
-    owner = re.fullmatch(r"([0-9a-f]{12})-(\d{1,9})-[0-9a-f]{32}", folder.name)
-    if owner is not None and owner[1] == _machine() and not _may_run(int(owner[2])):
-        return True
-    return time.time() - newest_s(states_below([folder])) > UNTOUCHED_S
-
-
-def _may_run(process: int) -> bool:
-    """Whether there may be such a process here, be it another user's, whose processes the machine may hide."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-@cache
-def _machine() -> str:
-    """Where a process's number means one process: this machine since it was started, this container."""
-    marks = [platform.node()]
-    with suppress(OSError):
-        marks.append(Path("/proc/sys/kernel/random/boot_id").read_text())
-        marks.append(os.readlink("/proc/self/ns/pid"))
-    return digest_of({"marks": marks})[:12]
+    return owner_is_gone(folder.name) or time.time() - newest_s(states_below([folder])) > UNTOUCHED_S
 
 
 # Files that others may remove meanwhile

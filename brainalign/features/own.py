@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.files import sha256_of_file
-from brainalign.types import Features, Floats, Stimulus, StimulusPart
+from brainalign.types import Expected, Features, Floats, Stimulus, StimulusPart
 
 __all__ = ["OwnSpace", "Precomputed", "own_space"]
 
@@ -105,6 +105,11 @@ class OwnSpace:
         """A digest of the values themselves, of each stimulus."""
         digests = {stimulus: _digest_of(features) for stimulus, features in self.features.items()}
         return {"kind": "own_space", "values": digests, "code": CODE_VERSION}
+
+    def expected(self, stimulus: Stimulus) -> Expected | None:
+        """What it takes to keep what is there already; None of a stimulus that it does not know."""
+        features = self.features.get(stimulus.id)
+        return None if features is None else Expected(features.values.shape)
 
     def extract(self, stimulus: Stimulus) -> Features:
         """The features computed for the stimulus of this id.

@@ -143,7 +143,10 @@ def tokens_per_pass(model: Pretrained, widths: Sequence[int], memory_limit: floa
     """
     numbers = 2 * sum(widths) + WORKING_VECTORS * max(widths) + per_token
     limit = _free_bytes(model) * SHARE_OF_FREE if memory_limit is None else memory_limit
-    return int(np.clip(limit / (4 * numbers), 1, ENOUGH_TOKENS.get(model.device.type, ENOUGH_TOKENS["cpu"])))
+    most = int(np.clip(limit / (4 * numbers), 1, ENOUGH_TOKENS.get(model.device.type, ENOUGH_TOKENS["cpu"])))
+    # The last bits of states may hang on how many tokens are read together, which what happens to be free should
+    # seldom change: steps are coarse.
+    return most if memory_limit is not None else 1 << (most.bit_length() - 1)
 
 
 def _free_bytes(model: Pretrained) -> float:

@@ -12,7 +12,8 @@ from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.features.checkpoints import choose_device, choose_dtype, versions_of_readers
 from brainalign.features.model_files import ModelFiles, locate, short_name
 from brainalign.features.model_stage import ModelStage
-from brainalign.features.passes import named
+from brainalign.features.network_costs import BYTES_OF, costs_of_network
+from brainalign.features.passes import WORKING_VECTORS, named
 from brainalign.features.speech_network import Layer, SpeechPlan, load, read_plan
 from brainalign.features.speech_reading import (
     Items,
@@ -24,7 +25,7 @@ from brainalign.features.speech_reading import (
     read_sound,
 )
 from brainalign.features.speech_windows import Pass, batches, causal_passes, chunk_passes, stops_before
-from brainalign.types import Block, Features, FeatureStream, Stimulus, StimulusPart
+from brainalign.types import Block, Expected, Features, FeatureStream, Stimulus, StimulusPart
 
 __all__ = ["SpeechModel"]
 
@@ -171,6 +172,32 @@ class SpeechModel(ModelStage):
             "versions": versions_of_readers(files),
             "code": CODE_VERSION,
         }
+
+    def expected(self, stimulus: Stimulus) -> Expected:
+        """What the features of a stimulus are expected to take, from the model's configuration and the sound's length.
+
+        Raises
+        ------
+        RecipeError, UnreachableError, ChecksumError
+            If the model cannot be had, or has not these layers.
+        """
+        plan = read_plan(locate(self.model))
+        network, n_layers = costs_of_network(plan.config), len(self._choose_layers(plan))
+        seconds = (
+            stimulus.duration_s if stimulus.audio is None else len(stimulus.audio.samples) / stimulus.audio.rate_hz
+        )
+        n_samples = len(stimulus.words) if self.samples == "words" else int(np.ceil(seconds / self.step_s))
+        # Whisper fills each pass up to what it can read; a chunk gives what lies in its middle third.
+        whole_s = plan.n_most / plan.rate_hz if plan.is_whisper and plan.n_most else self.context_s
+        n_passes = int(np.ceil(3 * seconds / self.context_s)) if self.bidirectional else n_samples
+        n_frames = int(whole_s * plan.rate_hz / plan.frames.step)
+        n_at_once = max(1, int(self.batch_s // whole_s)) * n_frames
+        held = 4.0 * n_at_once * plan.dimension * (n_layers + WORKING_VECTORS)
+        return Expected(
+            (n_layers, n_samples, plan.dimension),
+            network.operations([n_frames]) * n_passes,
+            BYTES_OF[self.dtype] * network.stored + held,
+        )
 
     def extract(self, stimulus: Stimulus) -> Features:
         """Give each word's or step's vector in each layer; see `stream`."""

@@ -9,9 +9,12 @@ import numpy as np
 
 from brainalign.errors import DataError, RecipeError, nearest
 from brainalign.features.language_model import LanguageModel
+from brainalign.features.model_files import locate
+from brainalign.features.network_costs import network_costs
+from brainalign.features.passes import ENOUGH_TOKENS
 from brainalign.features.windows import Context, Unit
 from brainalign.features.word_information import Measure
-from brainalign.types import Features, Floats, Stimulus, StimulusPart
+from brainalign.types import Expected, Features, Floats, Stimulus, StimulusPart
 
 __all__ = ["Surprisal"]
 
@@ -95,6 +98,17 @@ class Surprisal:
             "boundary_correction": self.boundary_correction,
             "code": [CODE_VERSION, shared["code"]],
         }
+
+    def expected(self, stimulus: Stimulus) -> Expected:
+        """What the features of a stimulus are expected to take; see `LanguageModel.expected`."""
+        model = self._language_model()
+        passes, network = model.expected(stimulus), network_costs(locate(self.model))
+        # Each token that is read is compared with the whole vocabulary.
+        n_read = sum(model.lengths_of_passes(network, stimulus))
+        compared = 2.0 * n_read * network.width * network.n_vocabulary
+        chosen = 8.0 * ENOUGH_TOKENS["cpu"] * network.n_vocabulary
+        shape = (1, len(stimulus.words), len(self.measures))
+        return Expected(shape, passes.operations + compared, passes.memory_bytes + chosen)
 
     def extract(self, stimulus: Stimulus) -> Features:
         """Give the measures of each word; the metadata's ``dimensions`` name the columns.

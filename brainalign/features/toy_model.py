@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from brainalign.errors import RecipeError
-from brainalign.types import Features, Floats, Stimulus
+from brainalign.types import Expected, Features, Floats, Stimulus
 
 __all__ = ["ToyModel"]
 
@@ -20,6 +20,8 @@ CODE_VERSION = 1
 KEPT, CONTEXT, FRESH = 0.8, 1.0, 0.6
 # How much of the running average of earlier words one word leaves.
 DECAY = 0.7
+# Drawing a vector, and each step of the average, take as long as so many operations.
+OPERATIONS_OF_DRAW, OPERATIONS_OF_STEP = 6e5, 4e4
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,13 @@ class ToyModel:
             "seed": self.seed,
             "code": CODE_VERSION,
         }
+
+    def expected(self, stimulus: Stimulus) -> Expected:
+        """What the features of a stimulus are expected to take."""
+        n_words = len(stimulus.words)
+        of_word = 2.0 * self.dimension**2 + OPERATIONS_OF_DRAW + OPERATIONS_OF_STEP
+        shape = (self.n_layers + 1, n_words, self.dimension)
+        return Expected(shape, shape[0] * n_words * of_word, 16.0 * shape[0] * n_words * self.dimension)
 
     def extract(self, stimulus: Stimulus) -> Features:
         """Give each word's vector in each layer, "layer 0" to "layer n_layers"."""

@@ -1,9 +1,11 @@
 from .comparing import compare as compare
 from .execution import Outcome as Outcome
-from .execution import Status as Status
+from .execution import plan_of as plan_of
 from .execution import report as report
+from .execution import retry as retry
 from .execution import run as run
-from .execution import status as status
+from .folder_status import Status as Status
+from .folder_status import status as status
 from .machine import describe_machine as describe_machine
 from .results import open_scores as open_scores
 from .score import score_layers as score_layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from brainalign.limits import free_memory
 from brainalign.pipeline.aligned import aligned
 from brainalign.pipeline.extraction import Progress
 from brainalign.pipeline.fit import encoder_for
+from brainalign.pipeline.machine import made_here
 from brainalign.pipeline.study import Study
 from brainalign.questions import Part, Question, SubjectData
 from brainalign.store import Store
@@ -96,10 +98,12 @@ def answer(question: Question, subject: str, fitted: Fitted, store: Store | None
     known = _read(store, key) if store else None
     if known is not None:
         return known
+    started = time.perf_counter()
     part = question.of_subject(_data_of(subject, fitted)) if subject in fitted.fits else Part({})
     if store:
         found = {"findings": [vars(one) for one in part.findings], "facts": dict(part.facts)}
-        store.put(key, part.arrays, {"what": "answer", "name": question.section, **found})
+        made = made_here(time.perf_counter() - started)
+        store.put(key, part.arrays, {"what": "answer", "name": question.section, **found, "made": made})
         # From here on it lies on disk: those of all subjects together may be large.
         return _read(store, key) or part
     return part
@@ -109,7 +113,7 @@ def _read(store: Store, key: str) -> Part | None:
     entry = store.get(key)
     if entry is None:
         return None
-    return Part(entry.arrays, tuple(Finding(**one) for one in entry.facts["findings"]), entry.facts["facts"])
+    return Part(entry.on_disk, tuple(Finding(**one) for one in entry.facts["findings"]), entry.facts["facts"])
 
 
 def _data_of(subject: str, fitted: Fitted) -> SubjectData:

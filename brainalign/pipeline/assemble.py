@@ -1,15 +1,19 @@
-"""From the units' scores to one labelled dataset."""
+"""From the units' scores to one labelled dataset, unit by unit: what is large is never in memory as a whole."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from brainalign.errors import DataError
+from brainalign.files import reserve_space_of
 from brainalign.pipeline.fit import SubjectScores
 from brainalign.pipeline.fit_findings import Result
 from brainalign.types import Dataset, Finding, Floats, Recording, Scores
@@ -18,6 +22,8 @@ __all__ = ["assemble"]
 
 PER_LAYER = ("r", "r2", "alpha", "r_joint", "r2_joint")
 PER_TARGET = ("r_baseline", "r2_baseline")
+# Arrays beyond this size lie on disk while scores are put together.
+LARGE_BYTES = 64 * 2**20
 
 
 def assemble(
@@ -26,6 +32,7 @@ def assemble(
     results: Sequence[Result],
     baseline: tuple[str, ...],
     of_fits: Sequence[Finding] = (),
+    scratch: Path | None = None,
 ) -> Scores:
     """Put the scores of all feature spaces and subjects into one `Scores`.
 
@@ -37,11 +44,13 @@ def assemble(
     baseline : tuple of str
     of_fits : sequence of Finding
         What the fits show.
+    scratch : Path, optional
+        Where large arrays lie, in files without a name; by default they are in memory.
 
     Raises
     ------
     DataError
-        If every subject had to be left out.
+        If every subject had to be left out, or the disk has no room.
     """
     first = results[0][3]
     subjects = [subject for subject, scores in first.items() if scores.arrays]
@@ -50,28 +59,15 @@ def assemble(
         raise DataError(f"Dataset '{data.name}': every subject had to be left out ({reasons[:300]}).")
     latencies = first[subjects[0]].facts["latencies_s"]
     dims = ("target",) if latencies is None else ("target", "latency")
-    n_folds = max(first[subject].facts["n_folds"] for subject in subjects)
-
-    def of_subject(values: Floats, subject: str) -> Floats:
-        """Columns as targets (x latencies), folds that others have and this subject lacks as NaN."""
-        shape = values.shape[:-1] + ((-1,) if latencies is None else (-1, len(latencies)))
-        lacking = n_folds - first[subject].facts["n_folds"]
-        axis = len(shape) - len(dims) - 1
-        pad = [(0, lacking if i == axis else 0) for i in range(len(shape))]
-        return np.pad(values.reshape(shape), pad, constant_values=np.nan)
-
-    def stacked(name: str, scores: Mapping[str, SubjectScores]) -> Floats:
-        parts = [of_subject(scores[subject].arrays[name], subject) for subject in subjects]
-        return np.concatenate(parts, axis=parts[0].ndim - len(dims))
-
+    names = list(first[subjects[0]].arrays)
+    layout = _Layout.of(results, subjects, () if latencies is None else (len(latencies),))
     variables: dict[str, tuple[tuple[str, ...], Any]] = {}
     for name in PER_LAYER:
-        if name in first[subjects[0]].arrays:
-            values = np.concatenate([stacked(name, scores) for _, _, _, scores in results])
-            variables[name] = (("layer", "fold", *dims), values)
+        if name in names:
+            variables[name] = (("layer", "fold", *dims), layout.stacked(name, results, scratch))
     for name in PER_TARGET:
-        if name in first[subjects[0]].arrays:
-            variables[name] = (("fold", *dims), stacked(name, first))
+        if name in names:
+            variables[name] = (("fold", *dims), layout.stacked(name, results[:1], scratch, per_layer=False))
     status = [np.array(first[subject].facts["status"]) for subject in subjects]
     if latencies is not None:
         # A channel is one signal: its status at any latency is its status at all.
@@ -95,6 +91,68 @@ def assemble(
         "findings": [*_findings(data, recordings, first, results), *map(vars, of_fits)],
     }
     return scores
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where in an array of all scores those of a unit are: its layers, folds and targets (x latencies)."""
+
+    subjects: Sequence[str]
+    n_layers: Sequence[int]
+    n_folds: int
+    n_targets: Sequence[int]
+    latencies: tuple[int, ...]
+
+    @classmethod
+    def of(cls, results: Sequence[Result], subjects: Sequence[str], latencies: tuple[int, ...]) -> _Layout:
+        first = results[0][3]
+        n_columns = [first[subject].arrays["r"].shape[-1] for subject in subjects]
+        return cls(
+            subjects,
+            [len(layers) for _, layers, _, _ in results],
+            max(first[subject].facts["n_folds"] for subject in subjects),
+            [n // int(np.prod(latencies)) for n in n_columns],
+            latencies,
+        )
+
+    def stacked(self, name: str, results: Sequence[Result], scratch: Path | None, per_layer: bool = True) -> Floats:
+        """One array of all units; folds that others have and a subject lacks are NaN."""
+        layers = (sum(self.n_layers),) if per_layer else ()
+        shape = (*layers, self.n_folds, sum(self.n_targets), *self.latencies)
+        stacked = _room(shape, results[0][3][self.subjects[0]].arrays[name].dtype, scratch)
+        for layer, target, unit in self._units(results):
+            values = unit.arrays[name]
+            place = stacked[layer, :, target] if per_layer else stacked[:, target]
+            folds = values.shape[-2]
+            # Layer by layer: what is written to is let go by and by.
+            for into, one in zip(place, values, strict=True) if per_layer else [(place, values)]:
+                into[:folds] = one.reshape(into[:folds].shape)
+                into[folds:] = np.nan
+        return stacked
+
+    def _units(self, results: Sequence[Result]) -> Iterator[tuple[slice, slice, SubjectScores]]:
+        layer_edges, target_edges = np.cumsum([0, *self.n_layers]), np.cumsum([0, *self.n_targets])
+        for number, (_, _, _, scores) in enumerate(results):
+            for place, subject in enumerate(self.subjects):
+                yield slice(*layer_edges[number : number + 2]), slice(*target_edges[place : place + 2]), scores[subject]
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype, scratch: Path | None) -> Floats:
+    """An array to be filled; a large one in a file that is gone with it, however the process ends."""
+    n_bytes = int(np.prod(shape)) * dtype.itemsize
+    if scratch is None or n_bytes <= LARGE_BYTES:
+        return np.empty(shape, dtype)
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=scratch) as file:
+            file.truncate(n_bytes)
+            reserve_space_of(file.fileno())
+            return np.memmap(file, dtype, mode="r+", shape=shape)
+    except OSError as error:
+        raise DataError(
+            f"No room in {scratch} to put scores together ({n_bytes / 1e9:.1f} GB): {error.strerror or error}. Free "
+            "some space (brainalign cache prune), or set BRAINALIGN_CACHE to a folder with more, and run again."
+        ) from error
 
 
 def _short(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,16 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from brainalign.config import Recipe, executor_of, executor_settings, load_recipe, resolved
 from brainalign.errors import DataError, DataWarning, FitWarning, UnreachableError
-from brainalign.files import digest_of, sha256_of_file
+from brainalign.files import digest_of, sha256_of_file, sweep_parts
+from brainalign.pipeline.answers import CODE_VERSION as CODE_OF_ANSWERS
 from brainalign.pipeline.executors import Executor, Local
+from brainalign.pipeline.executors.slurm import check_idle
 from brainalign.pipeline.extraction import Progress, silent, stimulus_digest
-from brainalign.pipeline.machine import describe_machine, peak_memory_mb, versions
+from brainalign.pipeline.machine import peak_memory_mb
+from brainalign.pipeline.plan import Plan
 from brainalign.pipeline.planning import dataset_of, study_of
-from brainalign.pipeline.results import open_scores, read_run, save_scores, write_json, write_yaml
+from brainalign.pipeline.provenance import provenance
+from brainalign.pipeline.redaction import redacted
+from brainalign.pipeline.results import open_scores, read_run, save_scores, write_json, write_yaml, writing_to
 from brainalign.pipeline.score import scores_of
 from brainalign.pipeline.study import CODE_VERSION, Study
 from brainalign.pipeline.units import units_of
@@ -29,7 +34,7 @@ from brainalign.safe_yaml import read_yaml, yaml_text
 from brainalign.store import Store
 from brainalign.types import Dataset, Scores
 
-__all__ = ["Outcome", "Status", "finish", "finish_in", "report", "run", "status"]
+__all__ = ["Outcome", "Planned", "finish", "finish_in", "plan_of", "report", "retry", "run"]
 
 
 # How the notice begins that another recipe was run than the one asked for.
@@ -94,13 +99,16 @@ def run(
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
     folder = Path(out)
     _check_writable(folder)
+    for swept in (folder, WorkFolder(folder).path):
+        sweep_parts(swept)
     finished = _finished(recipe, folder)
     if finished is not None:
         return finished
     if not overwrite:
         _check_same_recipe(recipe, folder)
     try:
-        return _run(recipe, folder, executor or _executor_of(recipe, n_jobs), progress, ())
+        with writing_to(folder):
+            return _run(recipe, folder, executor or _executor_of(recipe, n_jobs), progress, ())
     except UnreachableError as error:
         if recipe.fallback is None:
             raise
@@ -109,7 +117,60 @@ def run(
             f"a model that cannot be reached from here; run it again when they can. {error}"
         )
         other = load_recipe(recipe.fallback)
-        return _run(other, folder, executor or _executor_of(other, n_jobs), progress, (notice,))
+        return _run(other, folder, executor or _executor_of(other, n_jobs), progress, (redacted(notice),))
+
+
+def retry(folder: str | Path, progress: Progress = silent) -> Outcome:
+    """Go on with the study in a result folder, where and how it was begun; units that failed are begun again.
+
+    Parameters
+    ----------
+    folder : str or Path
+        With the recipe and the plan that `run` left there.
+    progress : callable
+        As that of `run`.
+
+    Raises
+    ------
+    BrainalignError
+        As `run`; and if the folder holds no run that was begun.
+    """
+    work = WorkFolder(Path(folder))
+    recipe, facts = work.folder / "recipe.yaml", work.read_facts()
+    if not recipe.is_file():
+        raise DataError(f"{folder} has a plan, but no recipe.yaml: `brainalign run RECIPE --out {folder}` goes on.")
+    _check_writable(work.folder)
+    read = load_recipe(os.fspath(recipe))
+    finished = _finished(read, work.folder)
+    if finished is not None:
+        return finished
+    # What was noticed when it was begun holds still: that another recipe stands in for the one asked for.
+    with writing_to(work.folder):
+        return _run(read, work.folder, executor_of(facts["executor"]), progress, tuple(facts["notices"]))
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a run would do: its units, the ids of those that are done, and the executor that would have it."""
+
+    plan: Plan
+    done: frozenset[str]
+    executor: Executor
+
+
+def plan_of(recipe: Recipe, out: str | Path, n_jobs: int = 1, overwrite: bool = False) -> Planned:
+    """Plan what `run` would do with the same arguments, and do nothing; files are fetched where planning needs them.
+
+    Raises
+    ------
+    BrainalignError
+        If the user can mend it, as in `run`.
+    """
+    if not overwrite:
+        _check_same_recipe(recipe, Path(out))
+    executor = _executor_of(recipe, n_jobs)
+    plan = units_of(study_of(recipe), executor.n_workers)
+    return Planned(plan, frozenset(plan.done(Store())), executor)
 
 
 def _check_same_recipe(recipe: Recipe, folder: Path) -> None:
@@ -134,6 +195,8 @@ def _executor_of(recipe: Recipe, n_jobs: int) -> Executor:
 def _run(recipe: Recipe, folder: Path, executor: Executor, progress: Progress, notices: tuple[str, ...]) -> Outcome:
     """Plan the units, have them done, and write what they give."""
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    # Jobs in a queue go by the folder's recipe and plan.
+    check_idle(WorkFolder(folder))
     write_yaml(resolved(recipe), folder / "recipe.yaml")
     data = dataset_of(recipe)
     progress(f"fetch {recipe.dataset}", 0, 1)
@@ -143,7 +206,7 @@ def _run(recipe: Recipe, folder: Path, executor: Executor, progress: Progress, n
     plan, work = units_of(study, executor.n_workers), WorkFolder(folder)
     process = {"host": platform.node(), "pid": os.getpid()}
     facts = {"title": recipe.title, "started": started, "notices": list(notices), "process": process}
-    work.write_plan(plan, {**facts, "executor": executor_settings(executor)})
+    work.write_plan(plan, {**facts, "executor": executor_settings(executor), "n_workers": executor.n_workers})
     if not executor.execute(plan, work, progress):
         return Outcome(folder, None, notices, computed=True)
     timings = {"fetch_s": round(fetched - clock, 2), "units_s": round(time.perf_counter() - fetched, 2)}
@@ -180,8 +243,7 @@ def finish(
         "started": started,
         "timings": {**(timings or {}), "put_together_s": round(time.perf_counter() - clock, 2)},
         "peak_memory_mb": peak_memory_mb(),
-        "versions": versions(),
-        "machine": describe_machine(),
+        **provenance(study, written_out, Store()),
         "notices": list(notices),
         "scores_sha256": save_scores(scores, folder / "scores.nc"),
     }
@@ -210,43 +272,6 @@ def report(folder: str | Path) -> Path:
     write_summary(scores, folder / "summary.csv")
     write_report(scores, folder / "report.html", record, tuple(record.get("notices", ())))
     return folder / "report.html"
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a result folder holds: "nothing", "unfinished" or "finished", with its title and when it was started."""
-
-    state: Literal["nothing", "unfinished", "finished"]
-    title: str = ""
-    started: str = ""
-    findings: tuple[str, ...] = ()
-
-
-def status(folder: str | Path) -> Status:
-    """Look at a result folder.
-
-    Raises
-    ------
-    DataError
-        If there is no such folder.
-
-    Examples
-    --------
-    >>> status(".").state
-    'nothing'
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}.")
-    recipe, record = folder / "recipe.yaml", read_run(folder)
-    if not recipe.is_file():
-        return Status("nothing")
-    title = str(read_yaml(recipe.read_text(encoding="utf-8"))[0]["title"])
-    # The recipe is written when a run starts, the record when it has ended.
-    if record is None or record["recipe_yaml"] != recipe.read_text(encoding="utf-8"):
-        return Status("unfinished", title)
-    findings = tuple(f"{finding['where']}: {finding['message']}" for finding in record["findings"])
-    return Status("finished", title, record["started"], findings)
 
 
 def _record(recipe: Recipe, written_out: dict[str, Any], data: Dataset, scores: Scores) -> dict[str, Any]:
@@ -291,7 +316,7 @@ def _one_or_each(by_subject: dict[str, int]) -> str | dict[str, int]:
 
 def _digest(recipe: Recipe) -> str:
     """Changes whenever the recipe does, or brainalign would give other numbers."""
-    return digest_of({"recipe": repr(resolved(recipe)), "code": CODE_VERSION})
+    return digest_of({"recipe": repr(resolved(recipe)), "code": [CODE_VERSION, CODE_OF_ANSWERS]})
 
 
 def _finished(recipe: Recipe, folder: Path) -> Outcome | None:
@@ -324,6 +349,7 @@ def _check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        # Another run into this folder has the same probe.
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"Cannot write to {folder}: {error.strerror}. Name another folder with --out.") from error

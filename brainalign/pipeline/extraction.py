@@ -14,6 +14,7 @@ import numpy as np
 
 from brainalign.errors import DataWarning
 from brainalign.files import digest_of
+from brainalign.pipeline.machine import made_here
 from brainalign.store import Entry, Store
 from brainalign.types import Block, Extractor, Features, FeatureStream, Finding, Stimulus, StimulusPart
 
@@ -120,10 +121,25 @@ class WhenAsked(Mapping[str, Mapping[str, Features]]):
         return len(self._spaces)
 
 
-def key_of_features(space: Extractor, stimulus: Stimulus, fingerprint: Mapping[str, Any]) -> str:
-    """The key of a stimulus's features: a digest of all that they depend on; `fingerprint` is the space's."""
-    digest = stimulus_digest(stimulus, _parts(space))
-    return digest_of({"what": "features", "extractor": dict(fingerprint), "stimulus": digest})
+def key_of_features(
+    space: Extractor,
+    stimulus: Stimulus,
+    fingerprint: Mapping[str, Any],
+    digest: Callable[[Stimulus, tuple[StimulusPart, ...]], str] | None = None,
+) -> str:
+    """The key of a stimulus's features: a digest of all that they depend on.
+
+    Parameters
+    ----------
+    space : Extractor
+    stimulus : Stimulus
+    fingerprint : mapping
+        The space's.
+    digest : callable, optional
+        `stimulus_digest`, or what remembers what that gave.
+    """
+    found = (digest or stimulus_digest)(stimulus, _parts(space))
+    return digest_of({"what": "features", "extractor": dict(fingerprint), "stimulus": found})
 
 
 def _parts(space: Extractor) -> tuple[StimulusPart, ...]:
@@ -221,6 +237,7 @@ def _compute(
     space: Extractor, stimulus: Stimulus, counter: Counter, store: Store, key: str, has_own_times: bool
 ) -> None:
     """Compute a stimulus's features straight into the store, block by block."""
+    started = time.perf_counter()
     with store.writer(key) as writer:
         with _noted(space) as findings:
             stream = _stream(space, stimulus, counter)
@@ -229,7 +246,8 @@ def _compute(
                 values[:, block.samples] = block.values
         # What does not depend on the words' times takes them from the stimulus when it is read.
         times = {"onset_s": stream.onset_s, "duration_s": stream.duration_s} if has_own_times else {}
-        writer.commit(times, _facts(stream, stimulus, findings))
+        made = made_here(time.perf_counter() - started)
+        writer.commit(times, {**_facts(stream, stimulus, findings), "made": made})
 
 
 def _facts(stream: FeatureStream, stimulus: Stimulus, findings: list[dict[str, str]]) -> dict[str, Any]:

@@ -13,14 +13,14 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from brainalign.files import fsync_path
 
-__all__ = ["LOST_AFTER_S", "Event", "Journal", "latest_events"]
+__all__ = ["LOST_AFTER_S", "Event", "Journal", "latest_events", "units_lost"]
 
 EventKind = Literal["started", "done", "failed"]
 
@@ -69,7 +69,8 @@ class Journal:
 
         def beat() -> None:
             while not ended.wait(HEARTBEAT_S):
-                if self.path.exists():
+                # It may not be there yet, or its folder no more.
+                with suppress(OSError):
                     os.utime(self.path)
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -90,11 +91,22 @@ def latest_events(folder: Path, now_s: float | None = None) -> dict[str, Event]:
         for event in _events(path):
             known = found.get(event.unit)
             if event.kind == "started" and lost:
-                event = Event(event.unit, "failed", event.at_s, event.process, {"why": "lost", "kind": "Lost"})
+                event = Event(
+                    event.unit, "failed", event.at_s, event.process, {**event.facts, "why": "lost", "kind": "Lost"}
+                )
             # What was finished stays so, whoever began it again.
             if known is None or (known.kind != "done" and event.at_s >= known.at_s) or event.kind == "done":
                 found[event.unit] = event
     return found
+
+
+def units_lost(folder: Path, since_s: float) -> set[str]:
+    """The ids of units that were begun since then by processes that are gone, and ended by none."""
+    return {
+        unit
+        for unit, event in latest_events(folder).items()
+        if event.at_s >= since_s and event.facts.get("kind") == "Lost"
+    }
 
 
 def _events(path: Path) -> Iterator[Event]:
@@ -108,13 +120,15 @@ def _events(path: Path) -> Iterator[Event]:
 
 def _is_gone(path: Path) -> bool:
     """Whether the process was of this machine and is there no more."""
-    host, _, rest = path.stem.rpartition("-")[0].rpartition("-")
-    if host != platform.node() or os.name != "posix":
+    import psutil
+
+    host, _, process = path.stem.rpartition("-")[0].rpartition("-")
+    if host != platform.node() or not process.isdecimal():
         return False
     try:
-        os.kill(int(rest), 0)
-    except ProcessLookupError:
+        # One that has ended stays in the list until its parent has asked how.
+        return psutil.Process(int(process)).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return True
-    except (PermissionError, ValueError):
+    except psutil.AccessDenied:
         return False
-    return False

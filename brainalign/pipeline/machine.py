@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata, util
 from typing import Any
 from urllib.parse import urlsplit
 
-from brainalign.files import cache_folder
-from brainalign.limits import allowed_cpus
+from brainalign.files import cache_folder, digest_of
+from brainalign.limits import allowed_cpus, has_gpu
 from brainalign.manifests import Manifest, list_manifests, read_manifest
+from brainalign.pipeline.redaction import redacted
 
-__all__ = ["describe_machine", "peak_memory_mb", "reachable", "versions"]
+__all__ = ["brainalign_version", "describe_machine", "made_here", "peak_memory_mb", "reachable", "versions"]
 
 LIBRARIES = (
     "brainalign",
@@ -22,17 +25,28 @@ LIBRARIES = (
     "scikit-learn",
     "pandas",
     "xarray",
+    "h5netcdf",
+    "h5py",
     "torch",
     "transformers",
+    "tokenizers",
+    "safetensors",
     "mne",
     "nilearn",
     "wordfreq",
 )
+# Where batch systems say which job a process is of: Slurm, PBS, LSF, SGE.
+JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 # What else can be installed, and what for.
 OPTIONAL = {
     "gguf": "language models as GGUF files (the demo): pip install 'brainalign[demo]'",
     "accelerate": "language models as GGUF files (the demo): pip install 'brainalign[demo]'",
 }
+
+
+def brainalign_version() -> str:
+    """The version of brainalign that is installed."""
+    return metadata.version("brainalign")
 
 
 def versions() -> dict[str, str]:
@@ -44,6 +58,34 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def made_here(seconds: float) -> dict[str, Any]:
+    """What is kept beside a result of what made it, just now: all of this machine that its last bits may hang on.
+
+    Parameters
+    ----------
+    seconds : float
+        How long it took.
+
+    Examples
+    --------
+    >>> sorted(made_here(1.5))
+    ['at', 'blas', 'cpu', 'gpu', 'host', 'seconds', 'threads', 'versions']
+    """
+    blas, threads = _linear_algebra()
+    made = {
+        "host": platform.node(),
+        "cpu": _cpu(),
+        "gpu": _gpu() if has_gpu() else None,
+        "blas": blas,
+        "threads": threads,
+        "versions": _digest_of_versions(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+    }
+    job = _job()
+    return {**made, "job": job} if job else made
 
 
 def peak_memory_mb() -> float:
@@ -76,9 +118,44 @@ def describe_machine() -> dict[str, Any]:
         "gpu": _gpu(),
         "blas": blas,
         "cache": str(cache_folder()),
-        "mirror": os.environ.get("BRAINALIGN_MIRROR"),
+        "mirror": redacted(os.environ.get("BRAINALIGN_MIRROR", "")) or None,
         "missing": {name: purpose for name, purpose in OPTIONAL.items() if util.find_spec(name) is None},
     }
+
+
+@cache
+def _cpu() -> str:
+    """The processor's model; its kind where the system does not say more."""
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _linear_algebra() -> tuple[str, int]:
+    """Which libraries multiply, with the kind of core that they take this one for, and on how many threads."""
+    import numpy as np  # noqa: F401  (both bring a BLAS, which threadpoolctl is to find)
+    import scipy.linalg  # noqa: F401
+    from threadpoolctl import threadpool_info
+
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    names = {f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in pools}
+    return ", ".join(sorted(names)), max((pool["num_threads"] for pool in pools), default=1)
+
+
+@cache
+def _digest_of_versions() -> str:
+    return digest_of(versions())[:16]
+
+
+def _job() -> str:
+    """The batch system's number of the job that this process is a part of."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    if array and task:
+        return f"{array}_{task}"
+    return next((os.environ[name] for name in JOBS if os.environ.get(name)), "")
 
 
 def reachable(timeout_s: float = 3.0) -> dict[str, bool]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import TypeAdapter
 
-from brainalign.store import Store
+if TYPE_CHECKING:
+    from brainalign.store import Store
 
 __all__ = ["STAGES", "Cost", "Plan", "Stage", "Unit"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,14 +18,15 @@ from brainalign.pipeline.assemble import assemble
 from brainalign.pipeline.extraction import Progress, WhenAsked, extract_features, silent
 from brainalign.pipeline.fit import SubjectFit, SubjectScores, fit_subjects, shareable
 from brainalign.pipeline.fit_findings import feature_outliers, fit_findings
+from brainalign.pipeline.machine import made_here
 from brainalign.pipeline.spaces import Space
 from brainalign.pipeline.study import Study
 from brainalign.questions import Question
 from brainalign.store import Store
-from brainalign.types import Aligner, Dataset, Extractor, Features, Finding, Scores
+from brainalign.types import Aligner, Dataset, Extractor, Features, Finding, Floats, Scores
 from brainalign.warning_codes import CODES_OF_FITS, is_warning, split_code
 
-__all__ = ["facts_of_space", "fit_and_keep", "score_layers", "scores_of", "stored_fit"]
+__all__ = ["StoredFits", "facts_of_space", "fit_and_keep", "score_layers", "scores_of", "stored_fit"]
 
 
 def score_layers(
@@ -106,7 +108,7 @@ def scores_of(
     """Score a study; what the store has is read, the rest computed. What is raised: see `score_layers`."""
     results = [(space.name, *_score_space(study, space, store, n_jobs, progress)) for space in study.spaces]
     of_fits = fit_findings(results, study.recordings, study.aligner, study.splits)
-    scores = assemble(study.data, study.subjects, results, study.baseline, of_fits)
+    scores = assemble(study.data, study.subjects, results, study.baseline, of_fits, store.root if store else None)
     if strict:
         _refuse_warnings(scores.attrs["findings"])
     fits = {
@@ -157,7 +159,34 @@ def _score_space(
 def stored_fit(study: Study, space: str, subject: str, store: Store | None) -> SubjectScores | None:
     """One subject's scores in a feature space where they are stored."""
     entry = store.get(study.keys_of_fits[space][subject]) if store else None
-    return None if entry is None else SubjectScores(entry.arrays, entry.facts)
+    return None if entry is None else SubjectScores(entry.on_disk, entry.facts)
+
+
+class StoredFits(Mapping[str, Mapping[str, Mapping[str, Floats]]]):
+    """The scores of those subjects who have any, read when they are asked for: subject -> feature space -> arrays."""
+
+    def __init__(self, study: Study, store: Store) -> None:
+        self._study, self._store = study, store
+        first = study.spaces[0].name
+        # Who was left out in one space was in all.
+        self._subjects = [subject for subject in study.subjects if self._read(first, subject)]
+
+    def __getitem__(self, subject: str) -> Mapping[str, Mapping[str, Floats]]:
+        if subject not in self._subjects:
+            raise KeyError(subject)
+        return {space.name: self._read(space.name, subject) for space in self._study.spaces}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._subjects)
+
+    def __len__(self) -> int:
+        return len(self._subjects)
+
+    def _read(self, space: str, subject: str) -> Mapping[str, Floats]:
+        scores = stored_fit(self._study, space, subject, self._store)
+        if scores is None:
+            raise DataError(f"The fits of subject {subject} are not in the store any more; run again.")
+        return scores.arrays
 
 
 def facts_of_space(space: Extractor, features: Mapping[str, Features]) -> dict[str, Any]:
@@ -183,13 +212,16 @@ def fit_and_keep(
     store: Store | None,
 ) -> dict[str, SubjectScores]:
     """Fit some subjects to a feature space and keep each one's scores; `facts` are those of `facts_of_space`."""
+    started = time.perf_counter()
     found = fit_subjects([SubjectFit(study.subject(subject), features, study.encoder) for subject in subjects])
-    scores = {
-        subject: SubjectScores(one.arrays, {**one.facts, **facts}) for subject, one in zip(subjects, found, strict=True)
-    }
-    if store:
-        for subject, one in scores.items():
-            store.put(study.keys_of_fits[facts["name"]][subject], one.arrays, one.facts)
+    made = made_here((time.perf_counter() - started) / max(len(found), 1))
+    scores = {}
+    for subject, one in zip(subjects, found, strict=True):
+        scores[subject] = SubjectScores(one.arrays, {**one.facts, **facts})
+        if store:
+            store.put(study.keys_of_fits[facts["name"]][subject], one.arrays, {**scores[subject].facts, "made": made})
+            # From here on they lie on disk: those of all subjects and spaces together may be large.
+            scores[subject] = stored_fit(study, facts["name"], subject, store) or scores[subject]
     return scores
 
 

@@ -118,27 +118,36 @@ class Study:
 
     def key_of_fit(self, space: str, subject: str) -> str:
         """The key of one subject's fit to a feature space: a digest of all that it depends on."""
-        recordings = self.subjects[subject]
+        return digest_of({"features": self.fingerprints[space], **self._told_of_subjects[subject]})
+
+    @cached_property
+    def _told_of_subjects(self) -> dict[str, dict[str, Any]]:
+        """What the fits of each subject depend on besides the features: the same for all spaces."""
+        shared = {
+            "what": "fit",
+            "code": CODE_VERSION,
+            "baseline": list(self.baseline),
+            "alignment": [type(self.aligner).__name__, settings_of(self.aligner)],
+            "encoder": [type(self.encoder).__name__, repr(settings_of(self.encoder))],
+            "splits": settings_of(self.splits),
+        }
+        return {subject: shared | self._told_of_data(recordings) for subject, recordings in self.subjects.items()}
+
+    def _told_of_data(self, recordings: Sequence[Recording]) -> dict[str, Any]:
+        """What the fits of these recordings depend on."""
         heard = {recording.stimulus: self.stimuli[recording.stimulus] for recording in recordings}
         items = {name: stimulus.words["item"].tolist() for name, stimulus in heard.items() if "item" in stimulus.words}
         stories = {name: stimulus.story for name, stimulus in heard.items() if stimulus.story}
-        return digest_of(
-            {
-                "what": "fit",
-                "code": CODE_VERSION,
-                "features": self.fingerprints[space],
-                "stimuli": {name: self._digests_of_stimuli[name] for name in heard},
-                "recordings": [[r.digest, r.stimulus, r.offset_s, r.clock.step_s, r.clock.start_s] for r in recordings],
-                # Whatever a loader's digest forgets: scores are of these targets, which lie there.
-                "targets": list(dict.fromkeys(_digest_of_targets(recording.targets) for recording in recordings)),
-                "baseline": list(self.baseline),
-                "alignment": [type(self.aligner).__name__, settings_of(self.aligner)],
-                "encoder": [type(self.encoder).__name__, repr(settings_of(self.encoder))],
-                "splits": settings_of(self.splits),
-                **({"items": items} if items else {}),
-                **({"stories": stories} if stories else {}),
-            }
-        )
+        # One table serves many recordings of a subject.
+        tables = {id(recording.targets): recording.targets for recording in recordings}
+        return {
+            "stimuli": {name: self._digests_of_stimuli[name] for name in heard},
+            "recordings": [[r.digest, r.stimulus, r.offset_s, r.clock.step_s, r.clock.start_s] for r in recordings],
+            # Whatever a loader's digest forgets: scores are of these targets, which lie there.
+            "targets": list(dict.fromkeys(_digest_of_targets(table) for table in tables.values())),
+            **({"items": items} if items else {}),
+            **({"stories": stories} if stories else {}),
+        }
 
     @cached_property
     def keys_of_fits(self) -> dict[str, dict[str, str]]:

@@ -5,37 +5,22 @@ from __future__ import annotations
 import io
 import os
 import platform
-import re
-import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from brainalign.errors import DataWarning, FitWarning, StoreWarning
 from brainalign.pipeline.extraction import Progress, silent
+from brainalign.pipeline.redaction import redacted
 
 __all__ = ["UnitLog", "redacted", "unit_log"]
 
 # How often a log says how far a unit is.
 SECONDS_BETWEEN_LINES = 60.0
-# Colours and other commands to a terminal.
-ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
-# Variables of the environment whose values are nobody's business.
-SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY|AUTH", re.IGNORECASE)
-# Shorter ones would be found in innocent text ("1", "yes").
-SHORTEST_SECRET = 6
-
-
-def redacted(text: str) -> str:
-    """A text without commands to a terminal and without the values of secret variables of the environment."""
-    text = ESCAPES.sub("", text)
-    for name, value in os.environ.items():
-        if SECRET.search(name) and len(value) >= SHORTEST_SECRET:
-            text = text.replace(value, f"[{name}]")
-    # Passwords in addresses.
-    return re.sub(r"(\w+://[^\s/:@]*):[^\s/@]+@", r"\1:[password]@", text)
 
 
 class UnitLog(io.TextIOBase):
@@ -50,10 +35,16 @@ class UnitLog(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Take text; what stands before a carriage return was meant to be overwritten, as bars are."""
-        *lines, self._rest = (self._rest + text).split("\n")
+        *lines, rest = (self._rest + text).split("\n")
         for line in lines:
-            self.line(line.rpartition("\r")[2])
+            self.line(_last_drawn(line))
+        self._rest = _last_drawn(rest) + "\r" * rest.endswith("\r")
         return len(text)
+
+    def close(self) -> None:
+        """Write what no end of a line came after."""
+        rest, self._rest = self._rest, ""
+        self.line(rest)
 
     def line(self, text: str) -> None:
         """Write one line."""
@@ -61,6 +52,34 @@ class UnitLog(io.TextIOBase):
             now = datetime.now(UTC).isoformat(timespec="seconds")
             self._stream.write(f"{now} {redacted(text.rstrip())}\n")
             self._stream.flush()
+
+    @contextmanager
+    def warnings_too(self) -> Iterator[None]:
+        """Within it what libraries warn of stands in the log, once for each place, and nowhere else.
+
+        What brainalign's stages warn of is kept with their results, and told once, of the whole study; that a stored
+        result was damaged is not, and is told to whoever looks on as well.
+        """
+
+        def write(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            self.write(warnings.formatwarning(message, category, filename, lineno, line))
+            if issubclass(category, StoreWarning):
+                shown(message, category, filename, lineno, file, line)
+
+        with warnings.catch_warnings():
+            shown, warnings.showwarning = warnings.showwarning, write
+            warnings.simplefilter("default")
+            warnings.simplefilter("always", StoreWarning)
+            for category in (DataWarning, FitWarning):
+                warnings.simplefilter("ignore", category)
+            yield
 
     def progress(self, what: str, done: int, total: int, note: str = "") -> None:
         """Pass progress on, and write a line of it now and then."""
@@ -71,10 +90,12 @@ class UnitLog(io.TextIOBase):
 
     def failed(self, trace: str) -> None:
         """Write what went wrong."""
+        self.close()
         self.write(f"{trace.rstrip()}\nfailed\n")
 
     def done(self, seconds: float) -> None:
         """Write that all is done."""
+        self.close()
         self.line(f"done in {seconds:.1f} s")
 
 
@@ -92,5 +113,13 @@ def unit_log(path: Path, about: str, progress: Progress = silent) -> Iterator[Un
             with redirect_stdout(log), redirect_stderr(log):
                 yield log
         except BaseException as error:
+            log.close()
             log.line(f"stopped: {type(error).__name__}")
             raise
+        finally:
+            log.close()
+
+
+def _last_drawn(line: str) -> str:
+    """What of a line is left to see, of which each carriage return begins the drawing anew."""
+    return line.rstrip("\r").rpartition("\r")[2]

@@ -7,11 +7,12 @@ from itertools import pairwise
 
 from brainalign.files import digest_of
 from brainalign.pipeline.answers import key_of_answer
-from brainalign.pipeline.costs import cost_of_answer, cost_of_extraction, cost_of_fit
-from brainalign.pipeline.extraction import key_of_features
+from brainalign.pipeline.costs import Costs
+from brainalign.pipeline.extraction import key_of_features, stimulus_digest
 from brainalign.pipeline.fit import shareable
 from brainalign.pipeline.plan import Plan, Unit
 from brainalign.pipeline.study import Study
+from brainalign.types import Stimulus, StimulusPart
 
 __all__ = ["units_of"]
 
@@ -37,13 +38,22 @@ def units_of(study: Study, n_workers: int) -> Plan:
     >>> [unit.about for unit in units_of(Study.of(data, ToyModel(n_layers=2)), n_workers=2).units][-2:]
     ['fit ToyModel, subject 01', 'fit ToyModel, subjects 02 and 03']
     """
-    return Plan((*_extractions(study), *_fits(study, n_workers), *_answers(study)))
+    costs = Costs(study)
+    return Plan((*_extractions(study, costs), *_fits(study, costs, n_workers), *_answers(study, costs)))
 
 
-def _extractions(study: Study) -> Iterator[Unit]:
+def _extractions(study: Study, costs: Costs) -> Iterator[Unit]:
+    known: dict[tuple[str, tuple[StimulusPart, ...]], str] = {}
+
+    def digest(stimulus: Stimulus, parts: tuple[StimulusPart, ...]) -> str:
+        # The same for all spaces that depend on the same parts.
+        if (stimulus.id, parts) not in known:
+            known[stimulus.id, parts] = stimulus_digest(stimulus, parts)
+        return known[stimulus.id, parts]
+
     for space in study.spaces:
         for name, stimulus in study.stimuli.items():
-            key = key_of_features(space, stimulus, study.fingerprints[space.name])
+            key = key_of_features(space, stimulus, study.fingerprints[space.name], digest)
             yield Unit(
                 _id("extract", key),
                 "extract",
@@ -51,11 +61,11 @@ def _extractions(study: Study) -> Iterator[Unit]:
                 (key,),
                 space=space.name,
                 stimulus=name,
-                cost=cost_of_extraction(space, stimulus),
+                cost=costs.of_extraction(space, stimulus),
             )
 
 
-def _fits(study: Study, n_workers: int) -> Iterator[Unit]:
+def _fits(study: Study, costs: Costs, n_workers: int) -> Iterator[Unit]:
     groups = [part for group in shareable(study.subjects) for part in _parts(group, n_workers)]
     for space in study.spaces:
         for subjects in groups:
@@ -67,7 +77,7 @@ def _fits(study: Study, n_workers: int) -> Iterator[Unit]:
                 keys,
                 space=space.name,
                 subjects=tuple(subjects),
-                cost=cost_of_fit(study, space, subjects),
+                cost=costs.of_fit(space, subjects),
             )
 
 
@@ -78,7 +88,7 @@ def _parts(group: Sequence[str], n_workers: int) -> Iterator[Sequence[str]]:
     yield from (group[start:stop] for start, stop in pairwise(edges))
 
 
-def _answers(study: Study) -> Iterator[Unit]:
+def _answers(study: Study, costs: Costs) -> Iterator[Unit]:
     for question in study.questions:
         for subject in study.subjects:
             key = key_of_answer(study, question, subject)
@@ -89,7 +99,7 @@ def _answers(study: Study) -> Iterator[Unit]:
                 (key,),
                 subjects=(subject,),
                 question=question.section,
-                cost=cost_of_answer(study, question, subject),
+                cost=costs.of_answer(question, subject),
             )
 
 

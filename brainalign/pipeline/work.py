@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,11 +18,14 @@ from brainalign.pipeline.journal import Journal
 from brainalign.pipeline.machine import peak_memory_mb
 from brainalign.pipeline.plan import Plan, Unit
 from brainalign.pipeline.planning import study_in
-from brainalign.pipeline.score import facts_of_space, fit_and_keep, stored_fit
+from brainalign.pipeline.redaction import redacted
+from brainalign.pipeline.results import writing_to
+from brainalign.pipeline.score import StoredFits, facts_of_space, fit_and_keep
 from brainalign.pipeline.study import Study
 from brainalign.pipeline.unit_log import unit_log
 from brainalign.pipeline.work_folder import WorkFolder
 from brainalign.store import Store
+from brainalign.types import Extractor, Features
 
 __all__ = ["Failure", "Worker", "do_units"]
 
@@ -65,20 +67,25 @@ def do_units(
         What this process may fill.
     progress : callable
         Told of what goes on within a unit; the log is, in any case.
+
+    Raises
+    ------
+    DataError
+        If there is no plan, or logs and journal cannot be written.
     """
     if memory_gb is not None:
         os.environ[MEMORY_GB] = f"{memory_gb:.3f}"
     work = WorkFolder(Path(folder))
-    worker = _worker(work, work.state)
-    chosen = set(ids)
-    with worker.journal.beating():
-        failures = [worker.do(unit, progress) for unit in worker.plan.units if unit.id in chosen]
+    with writing_to(work.folder):
+        worker = _worker(work, work.state, os.getpid())
+        with worker.journal.beating():
+            failures = [worker.do(unit, progress) for unit in worker.chosen(ids)]
     return [failure for failure in failures if failure is not None]
 
 
 @lru_cache(maxsize=1)
-def _worker(work: WorkFolder, state: str) -> Worker:
-    """What a process keeps from one call to the next; `state` is that of the plan's file."""
+def _worker(work: WorkFolder, state: str, process: int) -> Worker:
+    """What a process keeps from one call to the next, and a fork of it does not; `state` is that of the plan's file."""
     return Worker(work)
 
 
@@ -92,7 +99,9 @@ class Worker:
         self.journal = Journal(work.journal)
         self._study: Study | None = None
         self._features: WhenAsked | None = None
+        self._fitted: Fitted | None = None
         self._known_done: set[str] = set()
+        self._positions = {unit.id: number for number, unit in enumerate(self.plan.units)}
 
     @property
     def study(self) -> Study:
@@ -101,17 +110,20 @@ class Worker:
             self._study = study_in(self.work)
         return self._study
 
+    def chosen(self, ids: Sequence[str]) -> list[Unit]:
+        """These units, in the order of the plan; without those that another plan has."""
+        positions = sorted(self._positions[unit] for unit in set(ids) if unit in self._positions)
+        return [self.plan.units[position] for position in positions]
+
     def do(self, unit: Unit, progress: Progress) -> Failure | None:
         """Do one unit; gives what went wrong, None where nothing did."""
         if unit.is_done(self.store) or not self._is_ready(unit):
             return None
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         self.journal.write(unit.id, "started", _whereabouts())
         with unit_log(self.work.log_of(unit.id), unit.about, progress) as log:
             try:
-                # What a stage warns of is kept with its results, and told once, of the whole study.
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
+                with log.warnings_too(), writing_to(self.work.folder):
                     self._make(unit, log.progress)
                 self._check(unit)
             except Exception as error:
@@ -119,12 +131,13 @@ class Worker:
                 log.failed(trace)
                 mendable = isinstance(error, BrainalignError)
                 failure = Failure(unit.id, type(error).__name__, str(error), "" if mendable else trace)
-                facts = {"why": str(error).splitlines()[-1][:500] if str(error) else repr(error)}
+                facts = {"why": redacted(str(error).splitlines()[-1] if str(error) else repr(error))[:500]}
                 self.journal.write(unit.id, "failed", {**_whereabouts(), **facts, "error": failure.error})
                 return failure
             seconds = time.perf_counter() - started
             log.done(seconds)
-        self.journal.write(unit.id, "done", {**_whereabouts(), "seconds": seconds, "peak_mb": peak_memory_mb()})
+        took = {"seconds": seconds, "cpu_s": time.process_time() - cpu_started, "peak_mb": peak_memory_mb()}
+        self.journal.write(unit.id, "done", {**_whereabouts(), **took})
         return None
 
     def _is_ready(self, unit: Unit) -> bool:
@@ -144,31 +157,23 @@ class Worker:
 
     def _fit(self, unit: Unit) -> None:
         space = next(space for space in self.study.spaces if space.name == unit.space)
-        features = self._features_of([unit.space])[unit.space]
+        features = self._features_of(space)
         missing = [subject for subject, key in zip(unit.subjects, unit.keys, strict=True) if not self.store.has(key)]
         fit_and_keep(self.study, missing, features, facts_of_space(space, features), self.store)
 
     def _answer(self, unit: Unit) -> None:
         question = next(one for one in self.study.questions if one.section == unit.question)
-        fits = {}
-        for subject in self.study.subjects:
-            of_spaces = {
-                space.name: stored_fit(self.study, space.name, subject, self.store) for space in self.study.spaces
-            }
-            if any(scores is None for scores in of_spaces.values()):
-                raise DataError(f"The fits of subject {subject} are not in the store any more; run again.")
-            arrays = {name: scores.arrays for name, scores in of_spaces.items() if scores is not None}
-            if all(arrays.values()):
-                fits[subject] = arrays
-        spaces = [space.name for space in self.study.spaces]
-        answer(question, unit.subjects[0], Fitted(self.study, fits, self._features_of(spaces)), self.store)
+        if self._fitted is None:
+            self._features = None
+            features = WhenAsked(self.study.spaces, self.study.stimuli, self.store)
+            self._fitted = Fitted(self.study, StoredFits(self.study, self.store), features)
+        answer(question, unit.subjects[0], self._fitted, self.store)
 
-    def _features_of(self, names: Sequence[str]) -> WhenAsked:
-        """Features of some spaces; those of other spaces, read for units before, are let go."""
-        if self._features is None or set(self._features) != set(names):
-            spaces = [space for space in self.study.spaces if space.name in names]
-            self._features = WhenAsked(spaces, self.study.stimuli, self.store)
-        return self._features
+    def _features_of(self, space: Extractor) -> Mapping[str, Features]:
+        """A space's features; those of other spaces, read for units before, are let go."""
+        if self._features is None or space.name not in self._features:
+            self._features = WhenAsked([space], self.study.stimuli, self.store)
+        return self._features[space.name]
 
     def _check(self, unit: Unit) -> None:
         if not unit.is_done(self.store):

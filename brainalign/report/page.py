@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainalign.errors import listed
 from brainalign.report.headline import caveats, headline, verdicts
 from brainalign.report.html import Picture, Table, picture, write_page
 from brainalign.report.means import fold_means, is_ok, layer_table, subject_names
@@ -382,17 +383,29 @@ def _reservation(asked: Set[str]) -> str:
 
 def _provenance(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     timings = {name: f"{_text(seconds)} s" for name, seconds in (run.get("timings") or {}).items()}
-    memory = run.get("peak_memory_mb")
+    memory, made_by = run.get("peak_memory_mb"), run.get("made_by") or {}
     facts = [
         ("Command", run.get("command")),
         ("Started", run.get("started")),
         ("Timings", timings),
         ("Peak memory", f"{_text(memory)} MB" if memory is not None else None),
+        ("A second run", made_by.get("again")),
+        ("Made by", _makers(made_by.get("sorts", ()))),
         ("Seeds", run.get("seeds")),
+        ("Code", run.get("code")),
         ("Versions", run.get("versions")),
         ("Machine", run.get("machine")),
     ]
     return [(term, _text(value)) for term, value in facts if value not in (None, "", [], {})]
+
+
+def _makers(sorts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What made the results, each sort in words."""
+    return [
+        f"{sort['results']} results: {sort['gpu'] or sort['cpu']}, {sort['blas']}, {sort['threads']} "
+        f"thread{'' if sort['threads'] == 1 else 's'} (on {listed(sort['hosts'])})"
+        for sort in sorts
+    ]
 
 
 def _text(value: Any) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from brainalign.manifests import Manifest
     from brainalign.types import Dataset, Finding
 
-__all__ = ["fetch", "list_command"]
+__all__ = ["fetch", "list_command", "print_missing"]
 
 WIDTH = 100
 # Files named one by one without being asked to.
@@ -104,6 +104,16 @@ def fetch(
         findings = data.archive.fetch(paths, anew=anew)
         n_subjects = len(subjects or data.subjects)
         _print_done(f"{dataset}: the files of {n_subjects} subjects are here", _how_sure(data.archive, paths), findings)
+
+
+def print_missing(data: ArchiveDataset) -> bool:
+    """Whether files that a run needs are not here yet; says which, as ``fetch --dry-run`` does."""
+    kinds = ("responses", "words", "sound") if data.sound else ("responses", "words")
+    files = _files_by_kind(data, {"subjects": None, "stimuli": None, "sessions": None, "kinds": kinds})
+    missing = [path for some in files.values() for path in some if not _is_here(data.archive, path)]
+    if missing:
+        _print_plan(data, files, name_files=len(missing) <= FEW)
+    return bool(missing)
 
 
 def _page(manifest: Manifest) -> str:

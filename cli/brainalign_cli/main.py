@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import NoReturn, TextIO
 
 import click
 
@@ -17,9 +18,7 @@ from brainalign_cli.cache import cache
 from brainalign_cli.check import check
 from brainalign_cli.datasets import fetch, list_command
 from brainalign_cli.validate import validate
-
-if TYPE_CHECKING:
-    from brainalign.pipeline import Outcome
+from brainalign_cli.work import cancel, executor_changes, jobs_change, print_outcome, print_plan, retry, status
 
 # Heavy modules are imported inside the commands, so that --help answers at once.
 __all__ = ["main"]
@@ -47,66 +46,48 @@ def recipes() -> None:
 @click.argument("recipe")
 @click.option("--out", help="Result folder; results/RECIPE by default.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes side by side; by default one per core.")
+@click.option("--executor", type=click.Choice(["local", "slurm", "dask"]), help="Where the work is done.")
+@click.option("--scheduler", metavar="ADDRESS", help="Of Dask's scheduler, or the file that it wrote.")
+@click.option("--wait", is_flag=True, help="With Slurm: stay until all jobs have ended.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe: encoder.selection=r.")
 @click.option("--overwrite", is_flag=True, help="Replace the result of another recipe in that folder.")
+@click.option("--dry-run", is_flag=True, help="Compute nothing, only say what it would take.")
 @click.option("--quiet", is_flag=True, help="No progress bars, for batch jobs.")
-def run(recipe: str, out: str | None, jobs: int | None, changes: tuple[str, ...], overwrite: bool, quiet: bool) -> None:
+def run(
+    recipe: str,
+    out: str | None,
+    jobs: int | None,
+    executor: str | None,
+    scheduler: str | None,
+    wait: bool,
+    changes: tuple[str, ...],
+    overwrite: bool,
+    dry_run: bool,
+    quiet: bool,
+) -> None:
     """Run a recipe: the path of a YAML file, or a name from `brainalign recipes`."""
     from pathlib import Path
 
     from brainalign.config import load_recipe
 
     # Checked before the heavier modules are loaded: a mistyped recipe is told at once.
+    changes = (*executor_changes(executor, scheduler, wait), *changes)
     checked = load_recipe(recipe, changes)
+    if jobs is not None:
+        checked = load_recipe(recipe, (*changes, *jobs_change(checked, jobs)))
     folder = out or f"results/{Path(recipe).stem}"
 
     from brainalign import pipeline
     from brainalign.limits import allowed_cpus
     from brainalign_cli.progress import Bars
 
-    with Bars(quiet) as bars:
-        outcome = pipeline.run(checked, folder, n_jobs=jobs or allowed_cpus(), progress=bars, overwrite=overwrite)
-    _print_outcome(outcome)
-
-
-def _print_outcome(outcome: Outcome) -> None:
-    from brainalign.report import group_profile
-    from brainalign.report.curves import layer_called
-
-    for notice in outcome.notices:
-        click.secho(f"\n*** {notice}\n", fg="red", bold=True, err=True)
-    if outcome.scores is None:
-        click.echo(f"Submitted. How far it is: brainalign status {outcome.folder}")
+    n_jobs = jobs or allowed_cpus()
+    if dry_run:
+        print_plan(checked, folder, n_jobs, overwrite)
         return
-    for finding in outcome.scores.attrs["findings"]:
-        click.echo(f"note: {finding['where']}: {finding['message']}", err=True)
-    profile = group_profile(outcome.scores)
-    shown = [name for name in ("r", "r_baseline", "r_joint", "gain") if name in profile]
-    click.echo(profile[["feature_space", "layer_name", *shown]].round(3).to_string(index=False))
-    if profile["r"].notna().any():
-        best = profile.loc[profile["r"].idxmax()]
-        layer = layer_called(str(best["feature_space"]), str(best["layer_name"]))
-        click.echo(f"Best layer (selected on these scores): {layer}.")
-    click.echo("Done." if outcome.computed else "Nothing was left to compute.")
-    for notice in outcome.notices:
-        click.secho(notice.split(".")[0] + ".", fg="red", err=True)
-    click.echo(f"Report: {outcome.folder / 'report.html'}")
-
-
-@cli.command()
-@click.argument("folder")
-def status(folder: str) -> None:
-    """Say what a result folder holds."""
-    from brainalign.pipeline import status as look
-
-    found = look(folder)
-    click.echo(f"{folder}: {found.state}" + (f", {found.title}" if found.title else ""))
-    if found.state == "unfinished":
-        click.echo("  running, or stopped: the command that began it goes on from what is finished")
-    if found.started:
-        click.echo(f"  started {found.started}; report: {folder}/report.html")
-    for finding in found.findings:
-        click.echo(f"  {finding}")
+    with Bars(quiet) as bars:
+        outcome = pipeline.run(checked, folder, n_jobs=n_jobs, progress=bars, overwrite=overwrite)
+    print_outcome(outcome)
 
 
 @cli.command()
@@ -119,9 +100,12 @@ def report(folder: str) -> None:
 
 
 cli.add_command(cache)
+cli.add_command(cancel)
 cli.add_command(check)
 cli.add_command(fetch)
 cli.add_command(list_command)
+cli.add_command(retry)
+cli.add_command(status)
 cli.add_command(validate)
 
 
@@ -148,7 +132,16 @@ def doctor() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and leave with its exit code."""
+    # What it started ends with it, as when it is interrupted.
+    signal.signal(signal.SIGTERM, _ended)
     sys.exit(_exit_code(arguments))
+
+
+def _ended(number: int, _: object) -> NoReturn:
+    # Told once, and not again while the rest is put in order.
+    signal.signal(number, signal.SIG_IGN)
+    click.echo("brainalign: ended by a signal; the same command goes on from what is finished.", err=True)
+    sys.exit(128 + number)
 
 
 def _exit_code(arguments: Sequence[str] | None) -> int:

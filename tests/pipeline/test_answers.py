@@ -15,9 +15,9 @@ import xarray as xr
 from studies import MODEL, planted_fmri
 
 from brainalign.config import load_recipe, parse_recipe
-from brainalign.limits import free_memory
 from brainalign.errors import RecipeError, StoreWarning
 from brainalign.features import Named
+from brainalign.limits import free_memory
 from brainalign.pipeline import answers, run, score_layers
 from brainalign.pipeline.results import open_scores
 from brainalign.questions import Ceiling, Part, Partition, SubjectData

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-
-import joblib
+from functools import cache
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from brainalign.errors import RecipeError
-from brainalign.limits import allowed_cpus, free_memory, threads_limited
+from brainalign.limits import THREADS, allowed_cpus, free_memory, threads_limited
 from brainalign.pipeline.executors.common import check_failures
 from brainalign.pipeline.extraction import Progress, silent
+from brainalign.pipeline.journal import units_lost
 from brainalign.pipeline.plan import STAGES, Plan, Stage, Unit
 from brainalign.pipeline.work import Failure, do_units
 from brainalign.pipeline.work_folder import WorkFolder
 from brainalign.store import Store
 
+if TYPE_CHECKING:
+    from joblib.externals.loky import ProcessPoolExecutor
+
 __all__ = ["Local"]
 
 
 MEND = "Take fewer --jobs, or a machine with more."
+VANISHED = "what it gives, or waits for, has vanished from the store meanwhile. Run again."
+# Processes that nothing was asked of for so long end; until then the next stage, or run, need not start new ones.
+IDLE_S = 60.0
+# How often a process looks whether its parent is still there.
+LOOKS_EACH_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ class Local:
     memory_gb : float, optional
         What all processes together may fill; by default what is free.
     retries : int
-        How often units are begun again whose process was killed, each time with half as many side by side.
+        How often a unit is begun again whose process was killed, each time with fewer side by side, at last alone.
 
     Raises
     ------
@@ -71,29 +86,42 @@ class Local:
 
     def _do(self, stage: Stage, plan: Plan, work: WorkFolder, progress: Progress) -> list[Failure]:
         """Do a stage's units; gives those that failed."""
-        store, units, done = Store(), plan.of(stage), plan.done(Store())
+        store, total = Store(), len(plan.of(stage))
         # Of the whole plan, not of what is left of it: bits may hang on the number of threads.
-        n_side_by_side = min(self.n_workers, len(units))
-        n_threads = self.threads or max(1, allowed_cpus() // max(1, n_side_by_side))
+        n_at_once = min(self.n_workers, total)
+        n_threads = self.threads or max(1, allowed_cpus() // max(1, n_at_once))
         failures: dict[str, Failure] = {}
-        n_at_once = n_side_by_side
-        for _ in range(1 + self.retries):
-            ready = [unit for unit in plan.ready(stage, done) if unit.id not in failures]
-            todo = [unit for unit in ready if not unit.is_done(store)]
-            if not todo:
-                break
+        n_kills: Counter[str] = Counter()
+        while todo := [unit for unit in plan.ready(stage, plan.done(store)) if unit.id not in failures]:
+            begun_s, now = time.time(), self._next(todo, n_kills)
+            told = _Counted(stage, total - len(todo), total, progress)
             try:
-                if n_side_by_side == 1:
-                    found = self._one_by_one(todo, n_threads, work, progress)
+                if n_at_once == 1:
+                    found = self._one_by_one(now, n_threads, work, told)
                 else:
-                    n_at_once = min(n_at_once, self._fitting(todo))
-                    found = self._side_by_side(todo, n_at_once, n_threads, work, progress)
+                    found = self._side_by_side(now, self._width(now, n_at_once, n_kills), n_threads, work, told)
                 failures |= {failure.unit: failure for failure in found}
             except BrokenProcessPool:
-                n_at_once = max(1, n_at_once // 2)
-        why = f"its process was killed, {1 + self.retries} times: it may need more memory than there is. {MEND}"
-        lost = [unit for unit in plan.ready(stage, done) if unit.id not in failures and not unit.is_done(store)]
-        return [*failures.values(), *(Failure(unit.id, "DataError", f"{unit.about}: {why}") for unit in lost)]
+                lost = units_lost(work.journal, since_s=begun_s) & {unit.id for unit in now}
+                # Killed before any unit was begun: it may have been any.
+                n_kills.update(lost or [unit.id for unit in now])
+                failures |= {unit.id: self._killed(unit) for unit in now if n_kills[unit.id] > self.retries}
+            else:
+                left = [unit for unit in now if unit.id not in failures and not unit.is_done(store)]
+                failures |= {unit.id: Failure(unit.id, "DataError", f"{unit.about}: {VANISHED}") for unit in left}
+        return list(failures.values())
+
+    def _next(self, todo: Sequence[Unit], n_kills: Counter[str]) -> Sequence[Unit]:
+        """Those first whose processes were killed most often: apart from the others, which they would take along."""
+        most = max(n_kills[unit.id] for unit in todo)
+        return [unit for unit in todo if n_kills[unit.id] == most]
+
+    def _width(self, units: Sequence[Unit], n_at_once: int, n_kills: Counter[str]) -> int:
+        """How many of these units may be done side by side: half as many with each kill, one the last time."""
+        n_before = n_kills[units[0].id]
+        if n_before and n_before == self.retries:
+            return 1
+        return min(len(units), max(1, n_at_once >> n_before), self._fitting(units))
 
     def _fitting(self, units: Sequence[Unit]) -> int:
         """How many of these units memory has room for side by side; one at least."""
@@ -104,33 +132,97 @@ class Local:
         """Bytes that all processes together may fill."""
         return free_memory() if self.memory_gb is None else min(free_memory(), self.memory_gb * 1e9)
 
-    def _one_by_one(
-        self, units: Sequence[Unit], n_threads: int, work: WorkFolder, progress: Progress
-    ) -> Iterator[Failure]:
+    def _killed(self, unit: Unit) -> Failure:
+        times = "once" if self.retries == 0 else f"{1 + self.retries} times"
+        why = f"its process was killed, {times}: it may need more memory than there is. {MEND}"
+        return Failure(unit.id, "DataError", f"{unit.about}: {why}")
+
+    def _one_by_one(self, units: Sequence[Unit], n_threads: int, work: WorkFolder, told: _Counted) -> Iterator[Failure]:
         """Do units in this process, where what goes on within them can be shown."""
         with threads_limited(n_threads):
-            for number, unit in enumerate(units):
-                yield from do_units(work.folder, [unit.id], progress=progress)
+            for unit in units:
+                yield from do_units(work.folder, [unit.id], progress=told.progress)
                 if unit.stage != "extract":
-                    progress(unit.stage, number + 1, len(units))
+                    told.one_more()
 
     def _side_by_side(
-        self, units: Sequence[Unit], n_workers: int, n_threads: int, work: WorkFolder, progress: Progress
+        self, units: Sequence[Unit], n_workers: int, n_threads: int, work: WorkFolder, told: _Counted
     ) -> Iterator[Failure]:
         """Do units in processes of their own, as they become free."""
-        share_gb = self._memory() / n_workers / 1e9
-        stage = units[0].stage
-        progress(stage, 0, len(units))
-        with joblib.parallel_config("loky", inner_max_num_threads=n_threads):
-            parallel = joblib.Parallel(n_jobs=n_workers, return_as="generator_unordered")
-            calls = (joblib.delayed(_do_in_process)(str(work.folder), unit.id, share_gb) for unit in units)
-            for number, failures in enumerate(parallel(calls)):
-                progress(stage, number + 1, len(units))
-                yield from failures
+        folder, share_gb = str(work.folder.resolve()), self._memory() / n_workers / 1e9
+        workers, waiting, handed = _started(n_workers, n_threads), iter(units), set()
+        try:
+            # As many at a time as keep all busy: what was not handed over need not be taken back.
+            while True:
+                more = list(islice(waiting, 2 * n_workers - len(handed)))
+                handed |= {workers.submit(_do_in_process, folder, unit.id, share_gb, os.getpid()) for unit in more}
+                if not handed:
+                    return
+                ended, handed = wait(handed, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield from future.result()
+                    told.one_more()
+        except BaseException:
+            # Whatever stops this, and be it the user: none of them is waited for.
+            workers.shutdown(wait=True, kill_workers=True)
+            raise
 
 
-def _do_in_process(folder: str, unit: str, memory_gb: float) -> list[Failure]:
-    # The key that interrupts reaches all processes of a terminal: the first one ends these.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+@dataclass
+class _Counted:
+    """Progress of a stage, whatever was done before and in whichever order."""
+
+    stage: Stage
+    n_done: int
+    total: int
+    progress: Progress
+
+    def one_more(self) -> None:
+        self.n_done += 1
+        self.progress(self.stage, self.n_done, self.total)
+
+
+def _started(n_workers: int, n_threads: int) -> ProcessPoolExecutor:
+    """Processes that wait for work; those of before, if they are as many and their settings are the same."""
+    from joblib.externals.loky import get_reusable_executor
+
+    settings = {name: value for name, value in os.environ.items() if name.startswith("BRAINALIGN_")}
+    threads = dict.fromkeys(THREADS, str(n_threads))
+    with _interrupts_held():
+        workers = get_reusable_executor(n_workers, timeout=IDLE_S, env={**settings, **threads})
+        workers.submit(os.getpid)
+    return workers
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Within it the key that interrupts waits, and processes that are started are never told of it.
+
+    It reaches all processes of a terminal at once: the first one ends the others.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _do_in_process(folder: str, unit: str, memory_gb: float, parent: int) -> list[Failure]:
+    _end_with(parent)
     return do_units(folder, [unit], memory_gb)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, whatever ended that: nobody is left who would be told of its work."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOKS_EACH_S)
+        os._exit(1)
+
+    if os.name == "posix":
+        threading.Thread(target=watch, daemon=True).start()
