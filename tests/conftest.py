@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 # Set before torch is imported anywhere: tests are small, and two spinning threads cost more than they give.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# Tests of these files wait for other processes more than they compute, and for long: the others go on beside them.
+BEGUN_FIRST = ("test_slurm.py", "test_faults.py", "test_dask.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, then those of most tests, so that no process is left with one at the end."""
+    sizes = Counter(item.path for item in items)
+
+    def rank(item: pytest.Item) -> tuple[int, int]:
+        name = item.path.name
+        return BEGUN_FIRST.index(name) if name in BEGUN_FIRST else len(BEGUN_FIRST), -sizes[item.path]
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

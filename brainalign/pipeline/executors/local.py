@@ -189,9 +189,26 @@ def _started(n_workers: int, n_threads: int) -> ProcessPoolExecutor:
     settings = {name: value for name, value in os.environ.items() if name.startswith("BRAINALIGN_")}
     threads = dict.fromkeys(THREADS, str(n_threads))
     with _interrupts_held():
+        _start_tracker()
         workers = get_reusable_executor(n_workers, timeout=IDLE_S, env={**settings, **threads})
         workers.submit(os.getpid)
     return workers
+
+
+@cache
+def _start_tracker() -> None:
+    """Start loky's process that frees what killed processes leave; what it says of that is of no use to anybody."""
+    from joblib.externals.loky.backend import resource_tracker
+
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join([*([before] if before else []), "ignore:resource_tracker"])
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 @contextmanager
