@@ -17,7 +17,7 @@ BEGUN_FIRST = ("test_slurm.py", "test_faults.py", "test_dask.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, then those of most tests, so that no process is left with one at the end."""
+    """Begin with the files that take longest, so that no process is left with one at the end."""
     sizes = Counter(item.path for item in items)
 
     def rank(item: pytest.Item) -> tuple[int, int]:
