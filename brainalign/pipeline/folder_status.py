@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from brainalign.errors import DataError
+from brainalign.pipeline.executors.slurm_handed import CANCELLED, STOPPED
 from brainalign.pipeline.journal import Event, latest_events
 from brainalign.pipeline.plan import STAGES, Plan, Stage, Unit
 from brainalign.pipeline.rates import known_rates, measured_rate, seconds_left
@@ -98,6 +99,8 @@ class Status:
         What has become of the process that began the run, see `process_state`; None without a plan.
     scores : bool
         Whether ``scores.nc`` is there.
+    stopped : str
+        Why a cluster's jobs do not go on although units are missing; nothing where they do.
     """
 
     state: State
@@ -111,6 +114,7 @@ class Status:
     seconds_left: float | None = None
     process: ProcessState | None = None
     scores: bool = False
+    stopped: str = ""
 
 
 def status(folder: str | Path) -> Status:
@@ -161,6 +165,7 @@ def _of_plan(work: WorkFolder, facts: Mapping[str, Any], plan: Plan, scores: boo
         seconds_left=_seconds_left(plan, left, events, facts),
         process=process_state(facts),
         scores=scores,
+        stopped=_stopped(work),
     )
 
 
@@ -265,6 +270,14 @@ def _states_in_slurm(ids: set[str]) -> dict[str, int] | None:
         return None
     told = dict(line.strip().split("|", 1) for line in answer.splitlines() if "|" in line)
     return dict(Counter(told[job] for job in sorted(ids & set(told))))
+
+
+def _stopped(work: WorkFolder) -> str:
+    """What the last job of a cluster has said, if it gave up or was told to."""
+    try:
+        return (work.path / STOPPED).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return "its jobs were cancelled" if (work.path / CANCELLED).exists() else ""
 
 
 def _record_in(folder: Path) -> dict[str, Any] | None:

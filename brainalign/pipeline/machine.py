@@ -41,6 +41,8 @@ JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 OPTIONAL = {
     "gguf": "language models as GGUF files (the demo): pip install 'brainalign[demo]'",
     "accelerate": "language models as GGUF files (the demo): pip install 'brainalign[demo]'",
+    "submitit": "jobs of a Slurm cluster (--executor slurm): pip install 'brainalign[slurm]'",
+    "distributed": "workers of a Dask cluster (--executor dask): pip install 'brainalign[dask]'",
 }
 
 

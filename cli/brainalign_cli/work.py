@@ -185,6 +185,8 @@ def _print_unfinished(found: Status, folder: str) -> None:
         click.echo(f"  process lost: {found.lost[0]}{more}; what they did is begun again")
     for jobs in found.jobs:
         click.echo(f"  {jobs.kind}: {jobs.jobs} jobs handed over; {_states(jobs.states)}")
+    if found.stopped:
+        click.echo("\n".join(f"  {line}" for line in found.stopped.splitlines()))
     click.echo(f"  {_what_goes_on(found, folder)}")
     click.echo(f"  report: {'scores.nc is there, of a run before' if found.scores else 'not yet: no scores.nc'}")
 
@@ -202,7 +204,8 @@ def _what_goes_on(found: Status, folder: str) -> str:
         if found.seconds_left is None:
             return "running; how long it takes is known when a unit is done"
         return f"running; about {_duration(found.seconds_left)} left"
-    if found.process in ("other", "elsewhere") or any(jobs.states is None for jobs in found.jobs):
+    is_unknown = found.process in ("other", "elsewhere") or any(jobs.states is None for jobs in found.jobs)
+    if is_unknown and not found.stopped:
         return f"running elsewhere, or stopped; if it is stopped: brainalign retry {folder}"
     how = f"brainalign retry {folder}" if found.stages else "the command that began it"
     return f"stopped; it goes on from what is finished with: {how}"

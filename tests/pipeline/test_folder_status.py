@@ -18,6 +18,7 @@ import pytest
 
 from brainalign.errors import DataError
 from brainalign.files import digest_of
+from brainalign.pipeline.executors.slurm_handed import CANCELLED, STOPPED
 from brainalign.pipeline.folder_status import process_state, status
 from brainalign.pipeline.journal import Journal
 from brainalign.pipeline.plan import Cost, Plan, Unit
@@ -147,6 +148,15 @@ def test_without_slurm_what_was_handed_over_is_told_all_the_same(
     monkeypatch.setenv("PATH", "")
     (found,) = status(tmp_path).jobs
     assert found.states is None
+
+
+def test_it_is_told_why_jobs_do_not_go_on(tmp_path: Path) -> None:
+    work = begun(tmp_path, units())
+    assert status(tmp_path).stopped == ""
+    (work.path / CANCELLED).touch()
+    assert status(tmp_path).stopped == "its jobs were cancelled"
+    (work.path / STOPPED).write_text("2 of 6 units are not done after 4 rounds of jobs.\n", encoding="utf-8")
+    assert status(tmp_path).stopped == "2 of 6 units are not done after 4 rounds of jobs."
 
 
 def test_the_process_that_began_a_run_is_known_again(tmp_path: Path) -> None:

@@ -140,6 +140,9 @@ class Local:
     def _one_by_one(self, units: Sequence[Unit], n_threads: int, work: WorkFolder, told: _Counted) -> Iterator[Failure]:
         """Do units in this process, where what goes on within them can be shown."""
         with threads_limited(n_threads):
+            # What goes on within an extraction is told by itself.
+            if told.stage != "extract":
+                told.begin()
             for unit in units:
                 yield from do_units(work.folder, [unit.id], progress=told.progress)
                 if unit.stage != "extract":
@@ -150,6 +153,7 @@ class Local:
     ) -> Iterator[Failure]:
         """Do units in processes of their own, as they become free."""
         folder, share_gb = str(work.folder.resolve()), self._memory() / n_workers / 1e9
+        told.begin()
         workers, waiting, handed = _started(n_workers, n_threads), iter(units), set()
         try:
             # As many at a time as keep all busy: what was not handed over need not be taken back.
@@ -176,6 +180,9 @@ class _Counted:
     n_done: int
     total: int
     progress: Progress
+
+    def begin(self) -> None:
+        self.progress(self.stage, self.n_done, self.total)
 
     def one_more(self) -> None:
         self.n_done += 1
