@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["MEMORY_GB", "allowed_cpus", "allowed_memory", "free_memory", "has_gpu", "threads_limited"]
+__all__ = [
+    "MEMORY_GB",
+    "THREADS",
+    "allowed_cpus",
+    "allowed_memory",
+    "environment",
+    "free_memory",
+    "has_gpu",
+    "threads_limited",
+]
 
 # Set for each of several processes side by side: what it may fill, in GB.
 MEMORY_GB = "BRAINALIGN_MEMORY_GB"
@@ -70,27 +79,35 @@ def has_gpu() -> bool:
 
 
 @contextmanager
-def threads_limited(n_threads: int) -> Iterator[None]:
-    """Within it linear algebra has so many threads, that of libraries loaded meanwhile too."""
-    from threadpoolctl import threadpool_limits
-
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, str(n_threads)))
-    torch = sys.modules.get("torch")
-    n_before = torch.get_num_threads() if torch else None
+def environment(told: Mapping[str, str], also: Sequence[str] = ()) -> Iterator[None]:
+    """Within it the environment says what is told; after it what it said before, of the variables `also` too."""
+    before = {name: os.environ.get(name) for name in (*told, *also)}
+    os.environ.update(told)
     try:
-        if torch:
-            torch.set_num_threads(n_threads)
-        with threadpool_limits(n_threads):
-            yield
+        yield
     finally:
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        if torch and n_before:
-            torch.set_num_threads(n_before)
+
+
+@contextmanager
+def threads_limited(n_threads: int) -> Iterator[None]:
+    """Within it linear algebra has so many threads, that of libraries loaded meanwhile too."""
+    from threadpoolctl import threadpool_limits
+
+    torch = sys.modules.get("torch")
+    n_before = torch.get_num_threads() if torch else None
+    with environment(dict.fromkeys(THREADS, str(n_threads))), threadpool_limits(n_threads):
+        try:
+            if torch:
+                torch.set_num_threads(n_threads)
+            yield
+        finally:
+            if torch and n_before:
+                torch.set_num_threads(n_before)
 
 
 def _limits() -> list[float]:

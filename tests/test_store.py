@@ -35,6 +35,7 @@ from child_processes import (
     make_read_only,
     start_child,
 )
+from disk_faults import FAULTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -202,38 +203,6 @@ def test_whatever_stops_a_writer_nothing_of_its_entry_stays(store, last, facts, 
 
 
 # Damage
-
-
-def flip_a_bit(content: bytearray, rng: random.Random) -> None:
-    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-
-
-def cut(content: bytearray, rng: random.Random) -> None:
-    del content[rng.randrange(len(content)) :]
-
-
-def zero_a_block(content: bytearray, rng: random.Random) -> None:
-    start = rng.randrange(len(content))
-    stop = min(len(content), start + rng.choice([1, 16, 512, 4096]))
-    content[start:stop] = bytes(stop - start)
-
-
-def zero_the_tail(content: bytearray, rng: random.Random) -> None:
-    start = rng.randrange(len(content))
-    content[start:] = bytes(len(content) - start)
-
-
-def append(content: bytearray, rng: random.Random) -> None:
-    content += rng.randbytes(rng.choice([1, 7, 4096]))
-
-
-def repeat_a_block(content: bytearray, rng: random.Random) -> None:
-    start, stop = sorted(rng.randrange(len(content)) for _ in range(2))
-    target = rng.randrange(len(content) - (stop - start))
-    content[target : target + stop - start] = content[start:stop]
-
-
-FAULTS = [flip_a_bit, cut, zero_a_block, zero_the_tail, append, repeat_a_block]
 
 
 @pytest.mark.parametrize("part", ["record", "arrays"])

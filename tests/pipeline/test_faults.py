@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 from child_processes import answer_of, finish, folder_for_all, limit_files_to, make_read_only, start_child
+from disk_faults import FAULTS
 
 from brainalign.config import parse_recipe
 from brainalign.errors import BrainalignError, DataError, StoreWarning
@@ -135,23 +136,6 @@ def test_what_a_killed_process_was_writing_is_swept_and_what_a_living_one_writes
 
 
 # Damage
-
-
-def flip(content: bytearray, rng: random.Random) -> None:
-    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-
-
-def cut(content: bytearray, rng: random.Random) -> None:
-    del content[rng.randrange(len(content)) :]
-
-
-def zero(content: bytearray, rng: random.Random) -> None:
-    start = rng.randrange(len(content))
-    stop = min(len(content), start + rng.choice([1, 16, 512, 4096]))
-    content[start:stop] = bytes(stop - start)
-
-
-FAULTS = (flip, cut, zero)
 
 
 def damage(path: Path, rng: random.Random) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from brainalign.errors import BrainalignError, DataError, MissingExtraError, RecipeError, nearest
 from brainalign.files import cache_folder
-from brainalign.limits import MEMORY_GB, threads_limited
+from brainalign.limits import MEMORY_GB, environment, threads_limited
 from brainalign.pipeline.executors.common import check_failures
 from brainalign.pipeline.extraction import Progress, silent
 from brainalign.pipeline.machine import brainalign_version
@@ -294,7 +294,8 @@ def do_on_worker(lease: Mapping[str, Any], ids: Sequence[str]) -> list[dict[str,
     limit = getattr(getattr(worker, "memory_manager", None), "memory_limit", None)
     memory_gb = SHARE_OF_MEMORY * limit / 1e9 if limit else None
     failures: list[Failure] = []
-    with _one_at_a_time, _environment(held.environment):
+    # What units set themselves is undone too.
+    with _one_at_a_time, environment(held.environment, also=[MEMORY_GB]):
         wrong = _unfit(held, worker.address)
         if wrong:
             return wrong
@@ -334,22 +335,6 @@ def _is_seen(path: Path) -> bool:
     with suppress(OSError):
         return path.name in os.listdir(path.parent)
     return False
-
-
-@contextmanager
-def _environment(told: Mapping[str, str]) -> Iterator[None]:
-    """The environment of those who asked, and what units set themselves undone."""
-    names = [*told, MEMORY_GB]
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(told)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 # Connecting

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from brainalign.errors import RecipeError
-from brainalign.limits import THREADS, allowed_cpus, free_memory, threads_limited
+from brainalign.limits import THREADS, allowed_cpus, environment, free_memory, threads_limited
 from brainalign.pipeline.executors.common import check_failures
 from brainalign.pipeline.extraction import Progress, silent
 from brainalign.pipeline.journal import units_lost
@@ -207,15 +207,9 @@ def _start_tracker() -> None:
     """Start loky's process that frees what killed processes leave; what it says of that is of no use to anybody."""
     from joblib.externals.loky.backend import resource_tracker
 
-    before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = ",".join([*([before] if before else []), "ignore:resource_tracker"])
-    try:
+    given = os.environ.get("PYTHONWARNINGS")
+    with environment({"PYTHONWARNINGS": ",".join(filter(None, [given, "ignore:resource_tracker"]))}):
         resource_tracker.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
-            os.environ["PYTHONWARNINGS"] = before
 
 
 @contextmanager
