@@ -65,7 +65,7 @@ def made_by(study: Study, store: Store) -> dict[str, Any]:
     counts = Counter(_sort_of(made) for made in known)
     sorts = [_told(sort, [made for made in known if _sort_of(made) == sort]) for sort, _ in counts.most_common()]
     unknown = len(found) - len(known)
-    return {"sorts": sorts, "unknown": unknown, "again": _again(sorts, unknown, made_here(0.0))}
+    return {"sorts": sorts, "unknown": unknown, "again": _again(sorts, unknown, made_here(0.0), _mixed_threads(known))}
 
 
 def seeds_of(recipe: Any, where: str = "") -> dict[str, int]:
@@ -140,7 +140,10 @@ def _made(store: Store, key: str) -> dict[str, Any] | None:
     place = place_of(store.root, key)
     try:
         content = content_of(place / "record.json")
-        return None if content is None else record_of(place, content)["facts"].get("made")
+        if content is None:
+            return None
+        facts = record_of(place, content)["facts"]
+        return {**facts["made"], "what": facts.get("what")} if "made" in facts else None
     except (OSError, *DAMAGE):
         return None
 
@@ -155,16 +158,26 @@ def _told(sort: tuple[Any, ...], made: Sequence[Mapping[str, Any]]) -> dict[str,
     return {**dict(zip(SORT, sort, strict=True)), "results": len(made), "hosts": hosts, "seconds": seconds}
 
 
-def _again(sorts: Sequence[Mapping[str, Any]], unknown: int, here: Mapping[str, Any]) -> str:
+def _mixed_threads(made: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Several numbers of threads of results of one kind, if there are; each kind may have its own."""
+    found: dict[str, set[int]] = {}
+    for one in made:
+        found.setdefault(str(one["what"]), set()).add(one["threads"])
+    return sorted(next((threads for threads in found.values() if len(threads) > 1), set()))
+
+
+def _again(
+    sorts: Sequence[Mapping[str, Any]], unknown: int, here: Mapping[str, Any], mixed_threads: Sequence[int]
+) -> str:
     """Whether a second run here gives the same bytes, in words."""
     doubts = [*_doubts(sorts, here), *([f"{unknown} results do not say what made them"] if unknown else [])]
+    if mixed_threads:
+        doubts.append(f"results of one kind were made with {' and '.join(map(str, mixed_threads))} threads")
     if doubts:
         return f"That a second run here gives the same bytes cannot be promised: {'; '.join(doubts)}."
-    threads = sorts[0]["threads"]
     return (
-        f"A second run on this machine gives the same bytes, with the same versions and {threads} "
-        f"thread{'s' if threads > 1 else ''} of linear algebra in each process, as long as memory suffices for the "
-        "same solver and as much read at once."
+        "A second run on this machine gives the same bytes, with the same versions, as many processes and threads, and "
+        "as long as memory suffices for the same solver and as much read at once."
     )
 
 
@@ -175,9 +188,6 @@ def _doubts(sorts: Sequence[Mapping[str, Any]], here: Mapping[str, Any]) -> Iter
         yield f"results were made on {len(machines)} kinds of machine ({kinds})"
     elif machines - {(here["cpu"], here["gpu"], here["blas"])}:
         yield f"results were made on another kind of machine than this ({sorts[0]['cpu']})"
-    threads = sorted({sort["threads"] for sort in sorts})
-    if len(threads) > 1:
-        yield f"with {' and '.join(map(str, threads))} threads"
     made_with = {sort["versions"] for sort in sorts}
     if len(made_with) > 1:
         yield f"with {len(made_with)} sets of versions of packages"
