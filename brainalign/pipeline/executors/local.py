@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -36,6 +38,8 @@ MEND = "Take fewer --jobs, or a machine with more."
 VANISHED = "what it gives, or waits for, has vanished from the store meanwhile. Run again."
 # Processes that nothing was asked of for so long end; until then the next stage, or run, need not start new ones.
 IDLE_S = 60.0
+# What units have to hold for their processes to be let go after the stage, and with them the models that they keep.
+LET_GO_BYTES = 1e9
 # How often a process looks whether its parent is still there.
 LOOKS_EACH_S = 0.2
 
@@ -156,16 +160,22 @@ class Local:
         told.begin()
         workers, waiting, handed = _started(n_workers, n_threads), iter(units), set()
         try:
-            # As many at a time as keep all busy: what was not handed over need not be taken back.
-            while True:
-                more = list(islice(waiting, 2 * n_workers - len(handed)))
-                handed |= {workers.submit(_do_in_process, folder, unit.id, share_gb, os.getpid()) for unit in more}
-                if not handed:
-                    return
-                ended, handed = wait(handed, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    yield from future.result()
-                    told.one_more()
+            with warnings.catch_warnings():
+                # loky says so of a process that has waited long enough, and starts another. In its thread, where such
+                # a warning made an error would end the thread, and nobody would ever be told of any result.
+                warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
+                # As many at a time as keep all busy: what was not handed over need not be taken back.
+                while True:
+                    more = list(islice(waiting, 2 * n_workers - len(handed)))
+                    handed |= {workers.submit(_do_in_process, folder, unit.id, share_gb, os.getpid()) for unit in more}
+                    if not handed:
+                        break
+                    ended, handed = wait(handed, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        yield from future.result()
+                        told.one_more()
+            if max(unit.cost.memory_bytes for unit in units) > LET_GO_BYTES:
+                workers.shutdown(wait=True)
         except BaseException:
             # Whatever stops this, and be it the user: none of them is waited for.
             workers.shutdown(wait=True, kill_workers=True)
@@ -230,7 +240,17 @@ def _interrupts_held() -> Iterator[None]:
 
 def _do_in_process(folder: str, unit: str, memory_gb: float, parent: int) -> list[Failure]:
     _end_with(parent)
+    _may_grow()
     return do_units(folder, [unit], memory_gb)
+
+
+@cache
+def _may_grow() -> None:
+    """Have loky not take for a leak, and end this process, what is kept for the next unit: a language model, say."""
+    from joblib.externals.loky import process_executor
+
+    if hasattr(process_executor, "_MAX_MEMORY_LEAK_SIZE"):
+        process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
 
 
 @cache
