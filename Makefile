@@ -38,7 +38,7 @@ check: $(VENV)/test.stamp
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf $(VENV) results

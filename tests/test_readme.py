@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from brainalign.config import parse_recipe
+from brainalign.config import parse_recipe, site_settings
 from brainalign.safe_yaml import read_yaml
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-RECIPES = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+# The one that is no recipe says for a site how work is done there.
+BLOCKS = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+RECIPES = [text for text in BLOCKS if not text.startswith("executor:")]
+SITES = [text for text in BLOCKS if text.startswith("executor:")]
 
 
 @pytest.mark.parametrize("text", RECIPES, ids=range(len(RECIPES)))
@@ -20,6 +23,19 @@ def test_every_recipe_in_readme_is_one(text: str, commented_out: bool, tmp_path:
     if commented_out:
         text = re.sub(r"(?m)^( *)# (\w+:)", r"\1\2", text)
     parse_recipe(read_yaml(text)[0], folder=tmp_path)
+
+
+def test_the_site_s_file_in_readme_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = SITES
+    (tmp_path / "site.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("BRAINALIGN_SITE", str(tmp_path / "site.yaml"))
+    kinds = {name: settings for name, settings in site_settings().items() if name != "executor"}
+    assert set(kinds) == {"slurm", "local"}
+    for kind, settings in kinds.items():
+        recipe = parse_recipe(
+            {"dataset": {"name": "simulated"}, "features": [{"kind": "toy_model"}], "executor": {"kind": kind}}
+        )
+        assert {name: recipe.executor[name] for name in settings} == settings
 
 
 def test_there_are_recipes_and_the_picture_is_there() -> None:

@@ -77,7 +77,7 @@ class Plan:
     operations : mapping of route to float
         Operations of each route that the problem allows; one in float64 counts as two.
     targets_at_once : int
-        So many that accumulated scores and shared products stay within the memory limit.
+        So many that accumulated scores and shared products stay within the memory limit; maybe more than there are.
     threads : int
         How many training sets are factorised at a time, for the same reason.
 

@@ -541,7 +541,7 @@ def test_a_memory_limit_is_kept_by_fitting_fewer_targets_together() -> None:
     design, responses = Matrix(x), Responses(y)
     generous, _ = RidgeEncoder(memory_limit=1e9).explain(design, responses, folds)
     tight, _ = RidgeEncoder(memory_limit=6e6).explain(design, responses, folds)
-    assert generous.targets_at_once == 400
+    assert generous.targets_at_once >= 400
     assert tight.targets_at_once < 400
     assert len(tight.parts(responses)) > len(generous.parts(responses))
     loose, _ = cross_validate(RidgeEncoder(memory_limit=1e9), x, y, RUNS, LeaveOneRunOut())

@@ -94,7 +94,7 @@ def test_less_memory_fits_fewer_targets_and_threads_at_a_time() -> None:
     plans = [plan(large, limit, ROUTES, threads=4) for limit in (1e10, 1e9, 3e8, 1.5e8)]
     at_once = [how.targets_at_once for how in plans]
     assert at_once == sorted(at_once, reverse=True)
-    assert at_once[0] == 50_000 > at_once[-1] >= 1
+    assert at_once[0] >= 50_000 > at_once[-1] >= 1
     threads = [how.threads for how in plans]
     assert threads == sorted(threads, reverse=True)
     assert threads[0] == 4 > threads[-1] >= 1

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from brainalign.errors import BrainalignError, DataError, MissingExtraError, RecipeError, nearest
 from brainalign.files import cache_folder
@@ -29,10 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Dask"]
 
+Made = TypeVar("Made")
+
 # The clusters of dask-jobqueue.
 CLUSTERS = ("HTCondorCluster", "LSFCluster", "MoabCluster", "OARCluster", "PBSCluster", "SGECluster", "SLURMCluster")
 # So long a scheduler may take to answer.
 ANSWER_S = 8.0
+# And a little for Dask itself to notice that.
+MORE_S = 4.0
 # Few enough that a task is worth sending, enough that workers end at about the same time.
 TASKS_PER_WORKER = 4
 # So long a file that was made here may take to be seen elsewhere, on network file systems that keep lists of names.
@@ -343,15 +349,8 @@ def _is_seen(path: Path) -> bool:
 @contextmanager
 def _connected(where: Any) -> Iterator[Client]:
     """A client that nobody else sees; `where` is an address, a scheduler's file, or a cluster."""
-    from distributed import Client
-
     try:
-        if isinstance(where, str) and where.endswith(".json"):
-            if not Path(where).expanduser().is_file():
-                raise OSError("there is no such file")
-            client = Client(scheduler_file=str(Path(where).expanduser()), set_as_default=False, timeout=ANSWER_S)
-        else:
-            client = Client(where, set_as_default=False, timeout=ANSWER_S)
+        client = _in_time(partial(_client_of, where), ANSWER_S + MORE_S)
     except (OSError, ValueError, TimeoutError) as error:
         why = str(error).partition("\n")[0][:120] or type(error).__name__
         raise RecipeError(
@@ -360,6 +359,34 @@ def _connected(where: Any) -> Iterator[Client]:
         ) from error
     with client:
         yield client
+
+
+def _client_of(where: Any) -> Client:
+    from distributed import Client
+
+    if not isinstance(where, str) or not where.endswith(".json"):
+        return Client(where, set_as_default=False, timeout=ANSWER_S)
+    path = Path(where).expanduser()
+    if not path.is_file():
+        raise OSError("there is no such file")
+    return Client(scheduler_file=str(path), set_as_default=False, timeout=ANSWER_S)
+
+
+def _in_time(make: Callable[[], Made], seconds: float) -> Made:
+    """What is made by a thread of its own; one that has not ended in time is left to itself.
+
+    Dask's own time-out has been seen to pass unnoticed, where whoever took the connection said nothing.
+    """
+    made: concurrent.futures.Future[Made] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            made.set_result(make())
+        except BaseException as error:
+            made.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return made.result(seconds)
 
 
 def _import(package: str) -> Any:
