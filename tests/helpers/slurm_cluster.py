@@ -91,7 +91,9 @@ class Cluster:
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Wait until all nodes take jobs."""
+        """Wait until all nodes take jobs, those too that the controller has drained after it was killed."""
+        for node in self.nodes():
+            output("scontrol", "update", f"nodename={node}", "state=resume")
         wait_for(
             lambda: all(state in ("idle", "mixed", "allocated") for state in self._states()), "nodes that take jobs"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import signal
 import threading
 import time
 import uuid
@@ -392,7 +393,13 @@ def _in_time(make: Callable[[], Made], seconds: float) -> Made:
 def _import(package: str) -> Any:
     import importlib
 
+    # dask_jobqueue takes the key that interrupts for itself when it is imported.
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return importlib.import_module(package)
     except ImportError as error:
         raise MissingExtraError("Dask clusters", package.replace("_", "-"), "dask") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)

@@ -287,6 +287,15 @@ def test_a_job_queue_that_does_not_take_the_arguments_is_told(
     gc.collect()
 
 
+def test_the_key_that_interrupts_stays_what_it_was() -> None:
+    code = (
+        "import signal; from brainalign.pipeline.executors.dask import _import; _import('dask_jobqueue'); "
+        "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]
+
+
 @pytest.mark.parametrize("kind", ["nothing listens", "never answers", "no such host", "no address", "no such file"])
 def test_a_scheduler_that_does_not_answer_is_told_in_time(kind: str, tmp_path: Path) -> None:
     with socket.socket() as listening:
