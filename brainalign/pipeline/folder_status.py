@@ -154,7 +154,7 @@ def _of_plan(work: WorkFolder, facts: Mapping[str, Any], plan: Plan, scores: boo
     # What failed before the plan was written anew is to be done again.
     events = {unit: event for unit, event in events.items() if event.kind != "failed" or event.at_s >= begun_s}
     left = [unit for unit in plan.units if unit.id not in done]
-    lost = tuple(unit.about for unit in left if _is_lost(events.get(unit.id)))
+    lost = tuple(unit.about for unit in left if unit.id in events and events[unit.id].kind == "lost")
     return Status(
         "unfinished",
         facts["title"],
@@ -210,13 +210,9 @@ def _kind(unit: Unit, done: set[str], ready: set[str], events: Mapping[str, Even
     event = events.get(unit.id)
     if unit.id in done:
         return "done"
-    if event is not None and not _is_lost(event):
+    if event is not None and event.kind != "lost":
         return "running" if event.kind == "started" else "failed"
     return "to do" if unit.id in ready else "waiting"
-
-
-def _is_lost(event: Event | None) -> bool:
-    return event is not None and event.kind == "failed" and event.facts.get("why") == "lost"
 
 
 def _failures(work: WorkFolder, left: Sequence[Unit], events: Mapping[str, Event]) -> Sequence[FailedUnit]:

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from brainalign.files import fsync_path
+from brainalign.files import fsync_path, owned_name, owner_is_gone
 
 __all__ = ["LOST_AFTER_S", "Event", "Journal", "latest_events", "units_lost"]
 
-EventKind = Literal["started", "done", "failed"]
+EventKind = Literal["started", "done", "failed", "lost"]
 
 # A living process touches its file so often; one that has not for so long is dead, or its machine is.
 HEARTBEAT_S = 20.0
@@ -31,7 +29,10 @@ LOST_AFTER_S = 150.0
 
 @dataclass(frozen=True)
 class Event:
-    """One line: what happened to which unit, when (seconds since 1970), where, and what else is known."""
+    """One line: what happened to which unit, when (seconds since 1970), by whom, and what else is known.
+
+    Nobody writes that a unit is lost: what was started, by a process that is gone since, reads so.
+    """
 
     unit: str
     kind: EventKind
@@ -51,7 +52,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+        self.path = folder / f"{owned_name()}.jsonl"
 
     def write(self, unit: str, kind: EventKind, facts: Mapping[str, Any] | None = None) -> None:
         """Append an event."""
@@ -83,17 +84,15 @@ class Journal:
 
 
 def latest_events(folder: Path, now_s: float | None = None) -> dict[str, Event]:
-    """The last event of each unit; one that was started by a process that is gone reads as failed, "lost"."""
+    """The last event of each unit; one that was started by a process that is gone is lost."""
     now_s = time.time() if now_s is None else now_s
     found: dict[str, Event] = {}
     for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
-        lost = now_s - path.stat().st_mtime > LOST_AFTER_S or _is_gone(path)
+        lost = now_s - path.stat().st_mtime > LOST_AFTER_S or owner_is_gone(path.stem)
         for event in _events(path):
             known = found.get(event.unit)
             if event.kind == "started" and lost:
-                event = Event(
-                    event.unit, "failed", event.at_s, event.process, {**event.facts, "why": "lost", "kind": "Lost"}
-                )
+                event = replace(event, kind="lost")
             # What was finished stays so, whoever began it again.
             if known is None or (known.kind != "done" and event.at_s >= known.at_s) or event.kind == "done":
                 found[event.unit] = event
@@ -102,11 +101,7 @@ def latest_events(folder: Path, now_s: float | None = None) -> dict[str, Event]:
 
 def units_lost(folder: Path, since_s: float) -> set[str]:
     """The ids of units that were begun since then by processes that are gone, and ended by none."""
-    return {
-        unit
-        for unit, event in latest_events(folder).items()
-        if event.at_s >= since_s and event.facts.get("kind") == "Lost"
-    }
+    return {unit for unit, event in latest_events(folder).items() if event.at_s >= since_s and event.kind == "lost"}
 
 
 def _events(path: Path) -> Iterator[Event]:
@@ -116,19 +111,3 @@ def _events(path: Path) -> Iterator[Event]:
             yield Event(content["unit"], content["kind"], content["at_s"], path.stem, content["facts"])
         except (ValueError, KeyError, TypeError):
             continue  # cut short by a kill
-
-
-def _is_gone(path: Path) -> bool:
-    """Whether the process was of this machine and is there no more."""
-    import psutil
-
-    host, _, process = path.stem.rpartition("-")[0].rpartition("-")
-    if host != platform.node() or not process.isdecimal():
-        return False
-    try:
-        # One that has ended stays in the list until its parent has asked how.
-        return psutil.Process(int(process)).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.AccessDenied:
-        return False
