@@ -16,7 +16,15 @@ from brainalign.limits import allowed_cpus, has_gpu
 from brainalign.manifests import Manifest, list_manifests, read_manifest
 from brainalign.pipeline.redaction import redacted
 
-__all__ = ["brainalign_version", "describe_machine", "made_here", "peak_memory_mb", "reachable", "versions"]
+__all__ = [
+    "brainalign_version",
+    "describe_machine",
+    "job_of_process",
+    "made_here",
+    "peak_memory_mb",
+    "reachable",
+    "versions",
+]
 
 LIBRARIES = (
     "brainalign",
@@ -86,7 +94,7 @@ def made_here(seconds: float) -> dict[str, Any]:
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
     }
-    job = _job()
+    job = job_of_process()
     return {**made, "job": job} if job else made
 
 
@@ -152,7 +160,7 @@ def _digest_of_versions() -> str:
     return digest_of(versions())[:16]
 
 
-def _job() -> str:
+def job_of_process() -> str:
     """The batch system's number of the job that this process is a part of."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     if array and task:

@@ -17,7 +17,7 @@ from brainalign.errors import DataWarning, FitWarning, StoreWarning
 from brainalign.pipeline.extraction import Progress, silent
 from brainalign.pipeline.redaction import redacted
 
-__all__ = ["UnitLog", "redacted", "unit_log"]
+__all__ = ["UnitLog", "unit_log"]
 
 # How often a log says how far a unit is.
 SECONDS_BETWEEN_LINES = 60.0

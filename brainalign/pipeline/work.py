@@ -15,7 +15,7 @@ from brainalign.limits import MEMORY_GB
 from brainalign.pipeline.answers import Fitted, answer
 from brainalign.pipeline.extraction import Progress, WhenAsked, extract_features, silent
 from brainalign.pipeline.journal import Journal
-from brainalign.pipeline.machine import peak_memory_mb
+from brainalign.pipeline.machine import job_of_process, peak_memory_mb
 from brainalign.pipeline.plan import Plan, Unit
 from brainalign.pipeline.planning import study_in
 from brainalign.pipeline.redaction import redacted
@@ -101,6 +101,7 @@ class Worker:
         self._features: WhenAsked | None = None
         self._fitted: Fitted | None = None
         self._known_done: set[str] = set()
+        self._job = {"job": job} if (job := job_of_process()) else {}
         self._positions = {unit.id: number for number, unit in enumerate(self.plan.units)}
 
     @property
@@ -120,7 +121,7 @@ class Worker:
         if unit.is_done(self.store) or not self._is_ready(unit):
             return None
         started, cpu_started = time.perf_counter(), time.process_time()
-        self.journal.write(unit.id, "started", _whereabouts())
+        self.journal.write(unit.id, "started", self._job)
         with unit_log(self.work.log_of(unit.id), unit.about, progress) as log:
             try:
                 with log.warnings_too(), writing_to(self.work.folder):
@@ -132,12 +133,12 @@ class Worker:
                 mendable = isinstance(error, BrainalignError)
                 failure = Failure(unit.id, type(error).__name__, str(error), "" if mendable else trace)
                 facts = {"why": redacted(str(error).splitlines()[-1] if str(error) else repr(error))[:500]}
-                self.journal.write(unit.id, "failed", {**_whereabouts(), **facts, "error": failure.error})
+                self.journal.write(unit.id, "failed", {**self._job, **facts, "error": failure.error})
                 return failure
             seconds = time.perf_counter() - started
             log.done(seconds)
         took = {"seconds": seconds, "cpu_s": time.process_time() - cpu_started, "peak_mb": peak_memory_mb()}
-        self.journal.write(unit.id, "done", {**_whereabouts(), **took})
+        self.journal.write(unit.id, "done", {**self._job, **took})
         return None
 
     def _is_ready(self, unit: Unit) -> bool:
@@ -181,9 +182,3 @@ class Worker:
                 f"What was computed is not what was planned ({unit.about}): data or code have changed since. "
                 f"Plan again: brainalign run {self.work.folder / 'recipe.yaml'} --out {self.work.folder}"
             )
-
-
-def _whereabouts() -> dict[str, str]:
-    job = os.environ.get("SLURM_JOB_ID")
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return {"job": f"{array}_{task}" if array and task else job} if job else {}

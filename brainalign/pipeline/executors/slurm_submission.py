@@ -18,7 +18,7 @@ from brainalign.pipeline.executors.slurm_handed import HandedJob, note_jobs
 from brainalign.pipeline.executors.slurm_jobs import Array, Ask
 from brainalign.pipeline.executors.slurm_queue import refusal
 from brainalign.pipeline.executors.slurm_tasks import UnitsTask
-from brainalign.pipeline.unit_log import redacted
+from brainalign.pipeline.redaction import redacted
 from brainalign.pipeline.work_folder import WorkFolder
 
 if TYPE_CHECKING:
