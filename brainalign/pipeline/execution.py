@@ -117,7 +117,8 @@ def run(
             f"a model that cannot be reached from here; run it again when they can. {error}"
         )
         other = load_recipe(recipe.fallback)
-        return _run(other, folder, executor or _executor_of(other, n_jobs), progress, (redacted(notice),))
+        with writing_to(folder):
+            return _run(other, folder, executor or _executor_of(other, n_jobs), progress, (redacted(notice),))
 
 
 def retry(folder: str | Path, progress: Progress = silent) -> Outcome:
@@ -217,7 +218,9 @@ def finish_in(folder: str | Path, progress: Progress = silent) -> Outcome:
     """Put together the scores of a folder whose units are done, wherever that was, and write its files."""
     work = WorkFolder(Path(folder))
     facts, recipe = work.read_facts(), load_recipe(os.fspath(work.folder / "recipe.yaml"))
-    return finish(recipe, study_of(recipe), work.folder, facts["started"], tuple(facts["notices"]), progress=progress)
+    study, notices = study_of(recipe), tuple(facts["notices"])
+    with writing_to(work.folder):
+        return finish(recipe, study, work.folder, facts["started"], notices, progress=progress)
 
 
 def finish(
