@@ -58,7 +58,8 @@ outcome = pipeline.run(recipe, "study")
 pipeline.status("study").state
 
 # %% [markdown]
-# The scores are the same bit for bit as those of a run that was never stopped, with however many processes.
+# The scores are the same bit for bit as those of a run that was never stopped, and as those of any number of processes
+# of as many threads each.
 
 # %%
 ba.report.layer_profile(outcome.scores)
