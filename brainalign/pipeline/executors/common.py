@@ -52,7 +52,8 @@ def check_failures(plan: Plan, work: WorkFolder, failures: Sequence[Failure]) ->
         raise RuntimeError(f"{first.trace}\nThe log: {work.log_of(first.unit)}")
     kind = getattr(errors, first.error, BrainalignError)
     # One that has a signature of its own is told as its parent.
-    kind = kind if kind.__init__ is Exception.__init__ or "__init__" not in vars(kind) else BrainalignError
+    if "__init__" in vars(kind):
+        kind = BrainalignError
     if len(failures) == 1 and len(plan.units) == 1:
         raise kind(first.message)
     about = {unit.id: unit.about for unit in plan.units}[first.unit]
