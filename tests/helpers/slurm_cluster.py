@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -97,6 +98,13 @@ class Cluster:
         wait_for(
             lambda: all(state in ("idle", "mixed", "allocated") for state in self._states()), "nodes that take jobs"
         )
+
+    def wait_until_written(self, job: str) -> None:
+        """Wait until it is on the disk that a job has started: the controller writes its state every few seconds."""
+        started = output("squeue", "-h", "-j", job, "-o", "%S").strip()
+        state, started_s = self.conf.parent / "ctld" / "job_state", datetime.fromisoformat(started).timestamp()
+        # To the second: the one in which it started may have been written before.
+        wait_for(lambda: state.is_file() and state.stat().st_mtime > started_s + 1, "the controller's state")
 
     def _states(self) -> list[str]:
         states = output("sinfo", "-h", "-N", "-p", "main", "-o", "%T").split()
