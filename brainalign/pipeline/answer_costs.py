@@ -17,7 +17,7 @@ DOUBLE = 2.0
 PENALTIES_CHOSEN = 6
 # Rungs below the layers of a ladder, and components that spaces are reduced to in a decoding or a forecast.
 RUNGS = 3
-# Bytes of one subject's null scores that are kept; see `brainalign.questions.tests`.
+# Null scores that are kept of one subject and statistic; see `brainalign.questions.tests`.
 MOST_KEPT = 50 * 2**20
 # Drawing, sorting and comparing a number takes as long as so many operations.
 OPERATIONS_OF_NUMBER = 200.0
@@ -33,7 +33,7 @@ class Fits:
     columns : int
         Targets, times latencies.
     layers : sequence of (int, int)
-        Layers and width of each feature space.
+        Layers and width of each feature space that is asked about.
     n_baseline, n_folds, n_subjects : int
     of_layer : callable
         Operations of one layer's fits, of so many features and targets.
@@ -160,5 +160,5 @@ def _kept(question: Any, fits: Fits) -> float:
     """Numbers that an answer leaves: some of each layer and column, and the null scores where they are not many."""
     scores = 12.0 * fits.n_layers * fits.columns
     n_draws = getattr(question, "permutations", 0)
-    null = (2 if fits.n_baseline else 1) * float(fits.n_layers) * fits.columns * n_draws
-    return scores + (null if null <= MOST_KEPT else 2.0 * fits.n_layers * n_draws)
+    n_statistics, null = 2 if fits.n_baseline else 1, float(fits.n_layers) * fits.columns * n_draws
+    return scores + n_statistics * (null if null <= MOST_KEPT else fits.n_layers * n_draws)

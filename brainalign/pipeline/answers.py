@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from brainalign.config import settings_of
@@ -16,15 +16,16 @@ from brainalign.pipeline.fit import encoder_for
 from brainalign.pipeline.machine import made_here
 from brainalign.pipeline.study import Study
 from brainalign.questions import Part, Question, SubjectData
+from brainalign.questions.study import joined
 from brainalign.store import Store
 from brainalign.types import Features, Finding, Floats, Scores
 
-__all__ = ["Fitted", "answer", "answered", "key_of_answer"]
+__all__ = ["Fitted", "answer", "answered", "asked_apart", "key_of_answer"]
 
 # Of the free memory, what responses may fill that are kept for the next question, or for other subjects' questions.
 MEMORY_SHARE = 0.125
 # Raised when a question with the same settings and fits would give other numbers than before.
-CODE_VERSION = 2
+CODE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,25 @@ def answered(scores: Scores, fitted: Fitted, store: Store | None, progress: Prog
     """Add to the scores what each question of the study finds."""
     for question in fitted.study.questions:
         parts: dict[str, Part] = {}
-        progress(question.section, 0, len(fitted.fits))
+        apart = asked_apart(fitted.study, question)
+        n_done, n_all = 0, len(fitted.fits) * len(apart)
+        progress(question.section, n_done, n_all)
         for subject in fitted.fits:
-            parts[subject] = answer(question, subject, fitted, store)
-            progress(question.section, len(parts), len(fitted.fits))
+            of_spaces = []
+            for space in apart:
+                of_spaces.append(answer(question, subject, fitted, store, space))
+                n_done += 1
+                progress(question.section, n_done, n_all)
+            parts[subject] = joined(of_spaces) if question.by_space else of_spaces[0]
         found = question.of_study(parts, scores)
         findings = [finding for part in parts.values() for finding in part.findings]
         findings += found.attrs.get("findings", [])
+        # Several questions may say the same, as of intervals over few subjects.
+        new = [one for one in map(vars, dict.fromkeys(findings)) if one not in scores.attrs["findings"]]
         told = {name: value for name, value in found.attrs.items() if name != "findings"}
         attrs = {
             **scores.attrs,
-            "findings": [*scores.attrs["findings"], *map(vars, dict.fromkeys(findings))],
+            "findings": [*scores.attrs["findings"], *new],
             "answers": {**scores.attrs.get("answers", {}), question.section: {**settings_of(question), **told}},
         }
         scores = scores.assign(found.data_vars).assign_coords(found.coords)
@@ -78,9 +87,14 @@ def answered(scores: Scores, fitted: Fitted, store: Store | None, progress: Prog
     return scores
 
 
-def key_of_answer(study: Study, question: Question, subject: str) -> str:
-    """The key of what a question finds about a subject: a digest of all that it depends on."""
-    keys = study.keys_of_subjects
+def asked_apart(study: Study, question: Question) -> Sequence[str | None]:
+    """The feature spaces that a question is asked of one by one; None alone where it is asked of all together."""
+    return [space.name for space in study.spaces] if question.by_space else [None]
+
+
+def key_of_answer(study: Study, question: Question, subject: str, space: str | None = None) -> str:
+    """The key of what a question finds about a subject (in a space): a digest of all that it depends on."""
+    keys = study.keys_of_subjects if space is None else study.keys_of_fits[space]
     return digest_of(
         {
             "what": "answer",
@@ -92,14 +106,17 @@ def key_of_answer(study: Study, question: Question, subject: str) -> str:
     )
 
 
-def answer(question: Question, subject: str, fitted: Fitted, store: Store | None) -> Part:
-    """What a question finds about one subject, read where it is known; nothing about one who was left out."""
-    key = key_of_answer(fitted.study, question, subject)
+def answer(question: Question, subject: str, fitted: Fitted, store: Store | None, space: str | None = None) -> Part:
+    """What a question finds about one subject, read where it is known; nothing about one who was left out.
+
+    `space` is the feature space that it is asked of, None where it is asked of all together.
+    """
+    key = key_of_answer(fitted.study, question, subject, space)
     known = _read(store, key) if store else None
     if known is not None:
         return known
     started = time.perf_counter()
-    part = question.of_subject(_data_of(subject, fitted)) if subject in fitted.fits else Part({})
+    part = question.of_subject(_data_of(subject, fitted, space)) if subject in fitted.fits else Part({})
     if store:
         found = {"findings": [vars(one) for one in part.findings], "facts": dict(part.facts)}
         made = made_here(time.perf_counter() - started)
@@ -116,18 +133,19 @@ def _read(store: Store, key: str) -> Part | None:
     return Part(entry.on_disk, tuple(Finding(**one) for one in entry.facts["findings"]), entry.facts["facts"])
 
 
-def _data_of(subject: str, fitted: Fitted) -> SubjectData:
+def _data_of(subject: str, fitted: Fitted, space: str | None) -> SubjectData:
     study, samples = fitted.study, fitted.samples(subject)
     first = study.subjects[subject][0]
+    fits = fitted.fits[subject]
     others = [other for other in fitted.fits if other != subject]
     return SubjectData(
         samples=samples,
         targets=first.targets,
         space=first.space,
-        features=fitted.features,
-        fits=fitted.fits[subject],
+        features=fitted.features if space is None else {space: fitted.features[space]},
+        fits=fits if space is None else {space: fits[space]},
         stimuli=study.stimuli,
         aligner=study.aligner,
         encoder=encoder_for(study.encoder, samples),
-        others=lambda: (_data_of(other, fitted) for other in others),
+        others=lambda: (_data_of(other, fitted, space) for other in others),
     )

@@ -95,11 +95,11 @@ class Costs:
             4.0 * n_scores + RECORD_BYTES * len(subjects),
         )
 
-    def of_answer(self, question: Question, subject: str) -> Cost:
-        """What answering a question about a subject costs."""
+    def of_answer(self, question: Question, subject: str, space: str | None = None) -> Cost:
+        """What answering a question about a subject costs; of one feature space, or of all together."""
         design, columns = self.designs[subject], self.columns[subject]
-        shapes = {space.name: self._shape(space) for space in self.study.spaces}
-        layers = [(n_layers, dimension * self.delays[subject]) for n_layers, dimension in shapes.values()]
+        shapes = [self._shape(one) for one in self.study.spaces if space in (None, one.name)]
+        layers = [(n_layers, dimension * self.delays[subject]) for n_layers, dimension in shapes]
         fits = Fits(
             design,
             columns,

@@ -56,7 +56,7 @@ class Unit:
     keys : tuple of str
         Of what it leaves in the store.
     space : str
-        The feature space that is extracted or fitted.
+        The feature space that is extracted, fitted, or asked about; nothing where all are asked about together.
     stimulus : str
         Whose features are extracted.
     subjects : tuple of str

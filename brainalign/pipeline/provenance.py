@@ -6,12 +6,13 @@ import os
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import brainalign
 from brainalign.errors import listed
-from brainalign.pipeline.answers import key_of_answer
+from brainalign.pipeline.answers import asked_apart, key_of_answer
 from brainalign.pipeline.extraction import key_of_features
 from brainalign.pipeline.machine import brainalign_version, describe_machine, made_here, versions
 from brainalign.pipeline.study import Study
@@ -132,7 +133,8 @@ def _keys(study: Study) -> Iterator[str]:
     for of_subjects in study.keys_of_fits.values():
         yield from of_subjects.values()
     for question in study.questions:
-        yield from (key_of_answer(study, question, subject) for subject in study.subjects)
+        apart = product(study.subjects, asked_apart(study, question))
+        yield from (key_of_answer(study, question, subject, space) for subject, space in apart)
 
 
 def _made(store: Store, key: str) -> dict[str, Any] | None:

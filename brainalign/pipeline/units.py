@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 
 from brainalign.files import digest_of
-from brainalign.pipeline.answers import key_of_answer
+from brainalign.pipeline.answers import asked_apart, key_of_answer
 from brainalign.pipeline.costs import Costs
 from brainalign.pipeline.extraction import key_of_features, stimulus_digest
 from brainalign.pipeline.fit import shareable
@@ -90,16 +90,17 @@ def _parts(group: Sequence[str], n_workers: int) -> Iterator[Sequence[str]]:
 
 def _answers(study: Study, costs: Costs) -> Iterator[Unit]:
     for question in study.questions:
-        for subject in study.subjects:
-            key = key_of_answer(study, question, subject)
+        for subject, space in product(study.subjects, asked_apart(study, question)):
+            key = key_of_answer(study, question, subject, space)
             yield Unit(
                 _id("answer", key),
                 "answer",
-                f"{question.section}, subject {subject}",
+                f"{question.section}, subject {subject}" + (f", {space}" if space else ""),
                 (key,),
+                space=space or "",
                 subjects=(subject,),
                 question=question.section,
-                cost=costs.of_answer(question, subject),
+                cost=costs.of_answer(question, subject, space),
             )
 
 

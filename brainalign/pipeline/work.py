@@ -168,7 +168,7 @@ class Worker:
             self._features = None
             features = WhenAsked(self.study.spaces, self.study.stimuli, self.store)
             self._fitted = Fitted(self.study, StoredFits(self.study, self.store), features)
-        answer(question, unit.subjects[0], self._fitted, self.store)
+        answer(question, unit.subjects[0], self._fitted, self.store, unit.space or None)
 
     def _features_of(self, space: Extractor) -> Mapping[str, Features]:
         """A space's features; those of other spaces, read for units before, are let go."""

@@ -58,6 +58,7 @@ class Ceiling:
 
     section: ClassVar[str] = "ceiling"
     of_group: ClassVar[bool] = True
+    by_space: ClassVar[bool] = False
 
     kind: Kind = "auto"
     threshold: float = 0.05

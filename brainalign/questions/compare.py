@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
+from brainalign.analysis.inference.intervals import narrow_interval
 from brainalign.analysis.inference.moments import Moments, shift_in_samples
 from brainalign.analysis.similarity.compare import Compare as Settings
 from brainalign.analysis.similarity.compare import Comparison
@@ -44,6 +45,7 @@ class Compare(Settings):
 
     section: ClassVar[str] = "compare"
     of_group: ClassVar[bool] = False
+    by_space: ClassVar[bool] = False
 
     def of_subject(self, data: SubjectData) -> Part:
         """As `of_layers`, of all feature spaces."""
@@ -108,7 +110,7 @@ class Compare(Settings):
             "n_permutations": {subject: len(drawn) for subject, drawn in zip(parts, null, strict=True)},
             "min_shifts": {subject: part.facts["min_shift"] for subject, part in parts.items()},
             "n_moments": {subject: part.facts["n_samples"] for subject, part in parts.items()},
-            "findings": list(_of_all(result, null)),
+            "findings": [*_of_all(result, null), *narrow_interval(len(parts))],
         }
         return result
 

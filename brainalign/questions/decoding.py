@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, clone
 from brainalign.analysis.decoding.backward import Decoded
 from brainalign.analysis.decoding.backward import Decoding as Settings
 from brainalign.analysis.hierarchies.profiles import mean_defined
+from brainalign.analysis.inference.intervals import narrow_interval
 from brainalign.encoding import RidgeEncoder
 from brainalign.questions.shared_draws import over_subjects, unlike_draws
 from brainalign.questions.study import Part, SubjectData, by_layer
@@ -42,6 +43,7 @@ class Decoding(Settings):
 
     section: ClassVar[str] = "decoding"
     of_group: ClassVar[bool] = False
+    by_space: ClassVar[bool] = False
 
     def of_subject(self, data: SubjectData) -> Part:
         """Means over folds and components: ``r``, ``r2``, ``two_vs_two``, ``rank_accuracy`` and ``p`` (layer, window).
@@ -83,7 +85,7 @@ class Decoding(Settings):
             "test": TEST,
             "n_permutations": {subject: len(drawn) for subject, drawn in zip(parts, null, strict=True)},
             "n_left_out": {subject: part.facts["n_left_out"] for subject, part in parts.items()},
-            "findings": list(_of_all(n_components, null)),
+            "findings": [*_of_all(n_components, null), *narrow_interval(len(parts))],
         }
         return result
 

@@ -80,6 +80,7 @@ class Forecast:
 
     section: ClassVar[str] = "forecast"
     of_group: ClassVar[bool] = False
+    by_space: ClassVar[bool] = False
 
     features: str | None = None
     layer: int | str | None = None

@@ -11,7 +11,7 @@ import xarray as xr
 from brainalign.analysis.forecasts.curves import forecast_peak, past_mirror_contrast
 from brainalign.analysis.hierarchies.profiles import mean_defined
 from brainalign.analysis.inference.groups import group_null, subject_test
-from brainalign.analysis.inference.intervals import bootstrap_interval
+from brainalign.analysis.inference.intervals import bootstrap_interval, narrow_interval
 from brainalign.analysis.inference.significance import fdr, p_values
 from brainalign.errors import DataError
 from brainalign.questions.shared_draws import unlike_draws
@@ -57,7 +57,7 @@ def of_group(
     coords = {OVER: distances, "forecast_seconds": (OVER, _seconds(parts)), "of_subject": list(parts)}
     if variants:
         coords["forecast_variant"] = list(variants)
-    findings: list[Finding] = []
+    findings: list[Finding] = [*narrow_interval(len(parts))]
     found: dict[str, Any] = {}
     some = any("gain" in part.arrays for part in parts.values())
     if some:

@@ -13,7 +13,7 @@ from brainalign.analysis.hierarchies.profiles import mean_defined
 from brainalign.analysis.inference.adjacency import adjacency_of, with_latencies
 from brainalign.analysis.inference.clusters import cluster_test
 from brainalign.analysis.inference.groups import group_null, subject_test
-from brainalign.analysis.inference.intervals import bootstrap_interval
+from brainalign.analysis.inference.intervals import bootstrap_interval, narrow_interval
 from brainalign.analysis.inference.significance import fdr, p_values
 from brainalign.errors import DataError
 from brainalign.questions.study import Part, subject_of_target
@@ -91,6 +91,7 @@ def _of_means(parts: Mapping[str, Part], statistic: str, seed: int) -> tuple[dic
     found["group_q_stimulus"] = ("layer", of_group.p_corrected)
     interval = bootstrap_interval(observed, seed=seed)
     found |= {"group_low": ("layer", interval.low), "group_high": ("layer", interval.high)}
+    findings += narrow_interval(len(parts))
     for test in SUBJECT_TESTS:
         try:
             result = subject_test(observed, test, seed=seed)
@@ -112,24 +113,27 @@ def _of_targets(
     if any(f"null_{statistic}" not in part.arrays for part in parts.values()):
         message = "too many scores of surrogates to keep: the mean over subjects is not tested target by target."
         return {}, [Finding("targets-untested", "tests", message)]
-    observed = _mean([part.arrays[f"observed_{statistic}"] for part in parts.values()])  # (layer, column)
-    null = _mean([part.arrays[f"null_{statistic}"] for part in parts.values()])  # (layer, permutation, column)
-    p = np.stack([p_values(mean, draws) for mean, draws in zip(observed, null, strict=True)])
-    q = np.stack([fdr(of_layer) for of_layer in p])
+    observed = _mean([np.asarray(part.arrays[f"observed_{statistic}"]) for part in parts.values()])  # (layer, column)
+    of_draws = [part.arrays[f"null_{statistic}"] for part in parts.values()]
+    is_scored = np.isfinite(observed).any(axis=1).all()
+    adjacency = _adjacency(next(iter(parts)), scores) if clusters and is_scored else None
+    arrays: dict[str, list[Floats]] = {"target_mean": list(observed)}
+    findings: dict[Finding, None] = {}
+    for layer, mean in enumerate(observed):
+        # One layer at a time: those of all layers, spaces and subjects may not fit into memory.
+        null = _mean([draws[layer] for draws in of_draws])  # (permutation, column)
+        p = p_values(mean, null)
+        tested = {"target_p_stimulus": p, "target_q_stimulus": fdr(p)}
+        if adjacency is not None:
+            of_clusters = cluster_test(mean, null, adjacency, test="stimulus-level", n=len(parts), unit="subjects")
+            tested["target_p_cluster"] = of_clusters.significance.p_corrected
+            findings |= dict.fromkeys(of_clusters.significance.findings)
+        for name, values in tested.items():
+            arrays.setdefault(name, []).append(values)
     latencies = ("latency",) if "latency" in scores.dims else ()
-    shape = (len(p), len(names[0]), *(scores.sizes[name] for name in latencies))
+    shape = (len(observed), len(names[0]), *(scores.sizes[name] for name in latencies))
     dims = ("layer", "shared_target", *latencies)
-    arrays = {"target_mean": observed, "target_p_stimulus": p, "target_q_stimulus": q}
-    adjacency = _adjacency(next(iter(parts)), scores) if clusters else None
-    findings: list[Finding] = []
-    if adjacency is not None and np.isfinite(observed).any(axis=1).all():
-        tested = [
-            cluster_test(mean, draws, adjacency, test="stimulus-level", n=len(parts), unit="subjects").significance
-            for mean, draws in zip(observed, null, strict=True)
-        ]
-        arrays["target_p_cluster"] = np.stack([found.p_corrected for found in tested])
-        findings += tested[0].findings
-    return {name: xr.DataArray(values.reshape(shape), dims=dims) for name, values in arrays.items()}, findings
+    return {name: xr.DataArray(np.reshape(values, shape), dims=dims) for name, values in arrays.items()}, [*findings]
 
 
 def _adjacency(subject: str, scores: Scores) -> sparray | None:

@@ -62,6 +62,7 @@ class Ladder:
 
     section: ClassVar[str] = "ladder"
     of_group: ClassVar[bool] = False
+    by_space: ClassVar[bool] = False
 
     static: str | None = None
     surprisal: str | None = None

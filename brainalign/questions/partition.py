@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from brainalign.analysis.hierarchies.profiles import mean_defined
-from brainalign.analysis.inference.intervals import bootstrap_interval
+from brainalign.analysis.inference.intervals import bootstrap_interval, narrow_interval
 from brainalign.analysis.partitions.partitioning import partition
 from brainalign.encoding import BandedRidgeEncoder
 from brainalign.errors import RecipeError, nearest
@@ -49,6 +49,7 @@ class Partition:
 
     section: ClassVar[str] = "partition"
     of_group: ClassVar[bool] = False
+    by_space: ClassVar[bool] = False
 
     spaces: tuple[str, ...] = ()
     n_iter: int = 50
@@ -106,7 +107,7 @@ class Partition:
             interval = bootstrap_interval(means, seed=self.seed)
             for end in ("low", "high"):
                 found[f"partition_{end}"] = xr.DataArray(getattr(interval, end), dims="subset")
-        return xr.Dataset(found, coords=coords)
+        return xr.Dataset(found, coords=coords, attrs={"findings": list(narrow_interval(len(parts)))})
 
     def _columns(self, named: str, data: SubjectData) -> Floats:
         """The columns of what is named, (sample, column)."""

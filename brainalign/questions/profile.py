@@ -64,6 +64,7 @@ class Profile:
 
     section: ClassVar[str] = "profile"
     of_group: ClassVar[bool] = False
+    by_space: ClassVar[bool] = False
 
     nested: bool = True
     halves: bool = True

@@ -17,7 +17,7 @@ from brainalign.analysis.hierarchies.profiles import (
     subject_reliability,
 )
 from brainalign.analysis.inference.group_layers import best_layer
-from brainalign.analysis.inference.intervals import bootstrap_interval
+from brainalign.analysis.inference.intervals import bootstrap_interval, narrow_interval
 from brainalign.errors import DataError
 from brainalign.questions.study import Part, subject_of_target
 from brainalign.types import Finding, Floats, Scores
@@ -149,7 +149,7 @@ def group_of(
             found.setdefault(name, []).append(np.asarray(values))
     dims = {0: ("profile_space",), 1: ("profile_space", "of_subject")}
     variables = {f"profile_{name}": (dims[values[0].ndim], np.stack(values)) for name, values in found.items()}
-    return xr.Dataset(variables, attrs={"findings": []})
+    return xr.Dataset(variables, attrs={"findings": list(narrow_interval(len(parts)))})
 
 
 def regions_of(

@@ -15,7 +15,17 @@ from brainalign.encoding import Samples
 from brainalign.errors import RecipeError, nearest
 from brainalign.types import Aligner, Features, Finding, Floats, Scores, Stimulus
 
-__all__ = ["Part", "Question", "SubjectData", "by_layer", "by_target", "layer_number", "subject_of_target"]
+__all__ = [
+    "Layers",
+    "Part",
+    "Question",
+    "SubjectData",
+    "by_layer",
+    "by_target",
+    "joined",
+    "layer_number",
+    "subject_of_target",
+]
 
 
 @dataclass(frozen=True)
@@ -71,10 +81,14 @@ class Question(Protocol):
         The key of a recipe that asks for it, and what its results are called.
     of_group : bool
         Whether what is found about one subject depends on the others' responses.
+    by_space : bool
+        Whether each feature space is asked about on its own: `of_subject` is given one at a time, and its arrays, whose
+        layers come first, are put one after the other. So long questions are cut into pieces that can be interrupted.
     """
 
     section: ClassVar[str]
     of_group: ClassVar[bool]
+    by_space: ClassVar[bool]
 
     def of_subject(self, data: SubjectData) -> Part:
         """What is found about one subject."""
@@ -115,7 +129,7 @@ def by_target(parts: Mapping[str, Part], name: str, scores: Scores, dims: Sequen
     for subject, part in parts.items():
         shape = (*before, int((whose == subject).sum()), *latencies)
         own = part.arrays.get(name)
-        blocks.append(np.full(shape, np.nan, having.dtype) if own is None else own.reshape(shape))
+        blocks.append(np.full(shape, np.nan, having.dtype) if own is None else np.asarray(own).reshape(shape))
     stacked = np.concatenate(blocks, axis=len(dims))
     return xr.DataArray(stacked, dims=(*dims, "target", *(("latency",) if latencies else ())))
 
@@ -144,6 +158,49 @@ def layer_number(layer: int | str, layers: Sequence[str], where: str) -> int:
 def subject_of_target(scores: Scores) -> np.ndarray:
     """Whose each target is, shape (target,) of str."""
     return scores["subject"].values.astype(str)
+
+
+class Layers:
+    """Arrays (layer, ...) of feature spaces, one after the other along the layers; read where they are asked for.
+
+    Parameters
+    ----------
+    spaces : sequence of array (layer, ...)
+        They may lie on disk; all but the number of layers is the same.
+
+    Examples
+    --------
+    >>> both = Layers([np.zeros((2, 3)), np.ones((1, 3))])
+    >>> both.shape, both[2].tolist(), np.asarray(both).shape
+    ((3, 3), [1.0, 1.0, 1.0], (3, 3))
+    """
+
+    def __init__(self, spaces: Sequence[Floats]) -> None:
+        self._spaces = spaces
+        self._places = [(space, layer) for space in spaces for layer in range(len(space))]
+        self.shape = (len(self._places), *spaces[0].shape[1:])
+        self.dtype = spaces[0].dtype
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, layer: int) -> Floats:
+        space, number = self._places[layer]
+        return space[number]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Floats:
+        return np.concatenate(self._spaces).astype(dtype or self.dtype, copy=False)
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """What was found about a subject space by space, as one part; facts are the first one's.
+
+    Arrays that a space lacks, as null scores that were too many to keep, are left out.
+    """
+    names = [name for name in parts[0].arrays if all(name in part.arrays for part in parts)]
+    arrays: dict[str, Any] = {name: Layers([part.arrays[name] for part in parts]) for name in names}
+    findings = tuple(dict.fromkeys(finding for part in parts for finding in part.findings))
+    return Part(arrays, findings, parts[0].facts)
 
 
 def by_layer(parts: Sequence[Any], axis: int = 0) -> Floats:

@@ -33,7 +33,7 @@ __all__ = ["STATISTICS", "Tests"]
 Kind = Literal["auto", SurrogateKind]
 # What "auto" tries, in this order.
 AUTO: tuple[SurrogateKind, ...] = ("circular_shift", "phase_randomisation")
-# Bytes of one subject's null scores, target by target, that are kept for tests of the group.
+# Bytes of one subject's null scores in one feature space, target by target, that are kept for tests of the group.
 KEPT = 200 * 2**20
 STATISTICS = ("r", "gain")
 # What each subject's tests say of targets, in the order of `_Problem`: one by one, and of a family.
@@ -72,6 +72,7 @@ class Tests:
 
     section: ClassVar[str] = "tests"
     of_group: ClassVar[bool] = False
+    by_space: ClassVar[bool] = True
 
     permutations: int = 1000
     surrogate: Kind = "auto"
@@ -187,8 +188,6 @@ class _Problem:
             (np.asarray(train), np.asarray(test))
             for train, test in samples.splitter.split(self.responses, groups=samples.groups)
         ]
-        n_layers = sum(len(fits["r"]) for fits in data.fits.values())
-        self.keep_null = 4 * n_layers * drawn.n_permutations * int(self.usable.sum()) <= KEPT
         self.clusters = clusters and self.adjacency is not None
         self.findings: list[Finding] = []
 
@@ -211,7 +210,7 @@ class _Problem:
             found |= {"mean": mean_defined(observed, axis=0), "null_mean": mean_defined(null, axis=1)}
             if self.clusters:
                 found["p_cluster"] = self._of_clusters(observed, null)
-            if self.keep_null:
+            if self._kept(space):
                 found["null"] = null
             largest.append(np.where(np.isfinite(observed), null, -np.inf).max(axis=1))
             for name, values in found.items():
@@ -221,6 +220,11 @@ class _Problem:
         top = np.max(largest, axis=0)
         arrays["p_max"] = p_values(arrays["observed"], (np.broadcast_to(one, arrays["observed"].shape) for one in top))
         return {name: self._spread(values) if name in SPREAD else values for name, values in arrays.items()}
+
+    def _kept(self, space: str) -> bool:
+        """Whether a space's null scores are kept."""
+        n_layers, n_columns = len(self.data.fits[space]["r"]), int(self.usable.sum())
+        return 4 * n_layers * self.drawn.n_permutations * n_columns <= KEPT
 
     def _nulls(self, space: str, statistic: str) -> Iterator[tuple[Floats, Floats]]:
         """Observed (column,) and null (permutation, column) of each layer, of the usable columns."""

@@ -34,6 +34,7 @@ class Spread:
 
     section: ClassVar[str] = "spread"
     of_group: ClassVar[bool] = False
+    by_space: ClassVar[bool] = False
 
     factor: float = 1.0
 
@@ -64,6 +65,27 @@ class GroupSpread(Spread):
         return Part({"spread": np.mean([one.responses for one in everyone], axis=0).std(axis=0)}, (), {"n": 0})
 
 
+@dataclass(frozen=True)
+class SpreadOfLayers:
+    """The standard deviation of each layer; one that notes of whom and of what it was asked."""
+
+    section: ClassVar[str] = "layers"
+    of_group: ClassVar[bool] = False
+    by_space: ClassVar[bool] = True
+
+    def of_subject(self, data: SubjectData) -> Part:
+        [space] = data.features
+        assert list(data.fits) == [space]
+        ASKED.append(f"{data.samples.subject} {space}")
+        spread = [layer.std() for layer in data.samples.place(data.features[space])]
+        found = [Finding("looked-at", space, "was looked at."), Finding("same", "all", "is told once.")]
+        return Part({"spread": np.array(spread)}, found, {"n": len(data.samples.responses)})
+
+    def of_study(self, parts: Mapping[str, Part], scores: Scores) -> xr.Dataset:
+        values = np.stack([np.asarray(part.arrays["spread"]) for part in parts.values()], axis=1)
+        return xr.Dataset({"spread_of_layer": (("layer", "of_subject"), values)}, coords={"of_subject": list(parts)})
+
+
 @pytest.fixture(autouse=True)
 def forget() -> None:
     ASKED.clear()
@@ -74,11 +96,16 @@ def data() -> InMemory:
     return planted_fmri(3, layers=(2, -1))
 
 
-def scored(data: InMemory, *questions: object, store: Store | None = Store()) -> Scores:  # noqa: B008
+def scored(
+    data: InMemory,
+    *questions: object,
+    store: Store | None = Store(),  # noqa: B008
+    model: object = MODEL,
+) -> Scores:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", StoreWarning)
-        return score_layers(data, MODEL, questions=questions, store=store)
+        return score_layers(data, model, questions=questions, store=store)
 
 
 def changed(data: InMemory, subject: str) -> InMemory:
@@ -134,6 +161,39 @@ def test_another_subject_s_data_matter_only_to_questions_of_the_group(
     ASKED.clear()
     scored(changed(data, "s1"), question)
     assert again == ASKED
+
+
+@pytest.mark.parametrize("store", [Store(), None], ids=["kept", "not kept"])
+def test_spaces_that_are_asked_one_by_one_stand_one_after_the_other(data: InMemory, store: Store | None) -> None:
+    spaces = [Named("one", replace(MODEL, dimension=2)), Named("two", replace(MODEL, n_layers=1))]
+    told: list[tuple[object, ...]] = []
+    with warnings.catch_warnings(action="ignore"):
+        both = score_layers(
+            data, spaces, questions=[SpreadOfLayers()], store=store, progress=lambda *what: told.append(what)
+        )
+    assert [what for what in told if what[0] == "layers"] == [("layers", number, 6) for number in range(7)]
+    assert [f"{subject} {space}" for subject in ("s0", "s1", "s2") for space in ("one", "two")] == ASKED
+    apart = [scored(data, SpreadOfLayers(), store=None, model=space)["spread_of_layer"].values for space in spaces]
+    np.testing.assert_array_equal(both["spread_of_layer"].values, np.concatenate(apart))
+    assert both["spread_of_layer"].shape == (5, 3)
+    codes = [finding["code"] for finding in both.attrs["findings"]]
+    assert [codes.count(code) for code in ("looked-at", "same")] == [2, 1]
+
+
+def test_what_several_questions_say_alike_is_said_once(data: InMemory) -> None:
+    scores = scored(data, Spread(), SpreadOfLayers(), store=None)
+    assert [finding["code"] for finding in scores.attrs["findings"]].count("same") == 1
+
+
+def test_another_space_is_asked_of_alone(data: InMemory) -> None:
+    """A model that is added to a study leaves what was found of the others as it is."""
+    one, two = Named("one", MODEL), Named("two", replace(MODEL, n_layers=1))
+    scored(data, SpreadOfLayers(), model=one)
+    ASKED.clear()
+    scored(data, SpreadOfLayers(), model=[one, two])
+    assert ASKED == ["s0 two", "s1 two", "s2 two"]
+    scored(data, SpreadOfLayers(), model=[two, one])
+    assert len(ASKED) == 3
 
 
 def test_a_damaged_part_is_found_and_done_again(data: InMemory, own_cache: Path) -> None:

@@ -111,6 +111,15 @@ def test_ten_times_the_surrogates_take_about_ten_times_as_long() -> None:
     assert 5 < many / few < 10
 
 
+def test_what_is_asked_of_each_space_costs_as_much_as_of_all_together() -> None:
+    data = load_dataset("simulated", options=SIMULATED["fmri"])
+    of_two = Study.of(data, [Named("one", ToyModel(n_layers=2)), Named("two", ToyModel(n_layers=5, dimension=40))])
+    costs, asked = Costs(of_two), SurrogateTests(permutations=1000)
+    apart = [costs.of_answer(asked, "01", space.name).operations for space in of_two.spaces]
+    assert len(apart) == 2
+    assert sum(apart) == pytest.approx(costs.of_answer(asked, "01").operations, rel=0.05)
+
+
 def test_subjects_together_cost_less_than_one_by_one() -> None:
     costs = Costs(study(dimension=200))
     space = costs.study.spaces[0]

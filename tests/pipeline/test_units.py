@@ -15,6 +15,7 @@ from brainalign.features import Named, ToyModel
 from brainalign.pipeline.study import Study
 from brainalign.pipeline.units import MOST_TOGETHER, _parts, units_of
 from brainalign.questions import Ceiling, Ladder
+from brainalign.questions import Tests as SurrogateTests
 
 OTHER = Named("other", ToyModel(n_layers=1, dimension=3, seed=4))
 
@@ -33,10 +34,13 @@ def test_each_subject_is_in_one_group_and_there_are_as_many_as_asked(n_subjects:
     assert len(parts) == max(min(n_workers, n_subjects), -(-n_subjects // MOST_TOGETHER))
 
 
+ASKED = (Ceiling(), Ladder(), SurrogateTests())
+
+
 @pytest.fixture(scope="module")
 def study() -> Study:
     data = planted_fmri(n_subjects=5)
-    return Study.of(data, [MODEL, OTHER], questions=[Ceiling(), Ladder()])
+    return Study.of(data, [MODEL, OTHER], questions=ASKED)
 
 
 @settings(deadline=None, max_examples=20)
@@ -49,8 +53,11 @@ def test_every_result_of_a_study_is_of_one_unit(study: Study, n_workers: int) ->
     assert Counter(unit.stage for unit in plan.units)["extract"] == len(study.spaces) * len(study.stimuli)
     fitted = Counter((unit.space, subject) for unit in plan.of("fit") for subject in unit.subjects)
     assert fitted == {(space.name, subject): 1 for space in study.spaces for subject in study.subjects}
-    asked = Counter((unit.question, *unit.subjects) for unit in plan.of("answer"))
-    assert asked == {(one.section, subject): 1 for one in study.questions for subject in study.subjects}
+    asked = Counter((unit.question, *unit.subjects, unit.space) for unit in plan.of("answer"))
+    together = {(section, subject, ""): 1 for section in ("ceiling", "ladder") for subject in study.subjects}
+    # Tests take longest by far: each space is a unit of its own.
+    apart = {("tests", subject, space.name): 1 for space in study.spaces for subject in study.subjects}
+    assert asked == together | apart
 
 
 def test_how_subjects_are_grouped_changes_no_key(study: Study) -> None:
@@ -62,7 +69,7 @@ def test_the_same_study_has_the_same_units_in_another_process(study: Study) -> N
     again = Study.of(
         planted_fmri(n_subjects=5),
         [MODEL, OTHER],
-        questions=[Ceiling(), Ladder()],
+        questions=ASKED,
     )
     assert units_of(again, 3) == units_of(study, 3)
 

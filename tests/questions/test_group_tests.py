@@ -109,7 +109,7 @@ def test_too_few_subjects_for_ranks_get_no_p_of_ranks_and_it_is_said() -> None:
     found = group_tests(parts_of(4), scores_of(4), ["r"], 0)
     assert "group_p_t_r" in found
     assert "group_p_wilcoxon_r" not in found
-    assert codes(found.attrs["findings"]) == ["few-subjects", "few-subjects"]
+    assert codes(found.attrs["findings"]) == ["narrow-interval", "few-subjects", "few-subjects"]
 
 
 def test_targets_of_other_names_are_not_averaged() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from brainalign import questions
 from brainalign.questions import Ceiling, Part, Question
-from brainalign.questions.study import by_layer, by_target, subject_of_target
-from brainalign.types import Scores
+from brainalign.questions.study import Layers, by_layer, by_target, joined, subject_of_target
+from brainalign.types import Finding, Scores
 
 
 def scores_of(latencies: int = 0) -> Scores:
@@ -54,6 +56,26 @@ def test_what_no_part_has_is_none() -> None:
 def test_layers_of_spaces_stand_one_after_the_other() -> None:
     assert by_layer([np.zeros((2, 4)), np.ones((3, 4))])[:, 0].tolist() == [0, 0, 1, 1, 1]
     assert by_layer([np.zeros((4, 2)), np.ones((4, 3))], axis=1)[0].tolist() == [0, 0, 1, 1, 1]
+
+
+def test_parts_of_spaces_are_one_part_that_is_read_layer_by_layer(tmp_path: Path) -> None:
+    np.save(tmp_path / "of_two.npy", np.arange(6.0).reshape(2, 3))
+    on_disk = np.load(tmp_path / "of_two.npy", mmap_mode="r")
+    same, own = Finding("a", "x", "said twice."), Finding("b", "x", "said once.")
+    part = joined(
+        [Part({"r": on_disk, "null": on_disk}, [same], {"n": 1}), Part({"r": np.full((1, 3), 9.0)}, [same, own], {})]
+    )
+    assert list(part.arrays) == ["r"]
+    assert list(part.findings) == [same, own]
+    assert part.facts == {"n": 1}
+    layers = part.arrays["r"]
+    assert isinstance(layers, Layers)
+    assert (len(layers), layers.shape) == (3, (3, 3))
+    assert isinstance(layers[1], np.memmap)
+    np.testing.assert_array_equal(layers, [[0, 1, 2], [3, 4, 5], [9, 9, 9]])
+    found = by_target({"b": part}, "r", scores_of().isel(target=slice(3)), ["layer"])
+    assert found is not None
+    np.testing.assert_array_equal(found, layers)
 
 
 def test_whose_each_target_is() -> None:

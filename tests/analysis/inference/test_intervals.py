@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainalign.analysis.inference.intervals import Method, bootstrap_interval, crossed_interval
+from brainalign.analysis.inference.intervals import Method, bootstrap_interval, crossed_interval, narrow_interval
 from brainalign.errors import RecipeError
 
 
@@ -92,6 +94,24 @@ def test_stories_that_a_subject_did_not_hear_are_left_out(n_subjects: int, n_sto
         flat = scores[..., j][np.isfinite(scores[..., j])]
         assert np.isnan(found.estimate[j]) if len(flat) == 0 else found.estimate[j] == pytest.approx(flat.mean())
         assert np.isnan(found.low[j]) == (known[j] < 2)
+
+
+@pytest.mark.parametrize("n_units", [3, 4, 6, 9])
+def test_how_rarely_an_interval_of_few_holds_the_mean_is_said_as_it_is(n_units: int) -> None:
+    """Means of 600 samples of so many normal values each; within four standard errors, and a little for the formula."""
+    samples = np.random.default_rng(n_units).normal(size=(n_units, 600))
+    found = bootstrap_interval(samples, n_resamples=1000)
+    held = 100 * ((found.low < 0) & (found.high > 0)).mean()
+    [finding] = narrow_interval(n_units)
+    said = re.search(r"(\d+) % of the time", finding.message)
+    assert said is not None
+    assert held == pytest.approx(float(said[1]), abs=8)
+    assert finding.code == "narrow-interval"
+
+
+@pytest.mark.parametrize("n_units", [1, 10, 40])
+def test_of_enough_units_or_none_nothing_is_said(n_units: int) -> None:
+    assert narrow_interval(n_units) == ()
 
 
 def test_wrong_names_are_refused() -> None:
