@@ -28,6 +28,9 @@ from brainalign.warning_codes import CODES_OF_FITS, is_warning, split_code
 
 __all__ = ["StoredFits", "facts_of_space", "fit_and_keep", "score_layers", "scores_of", "stored_fit"]
 
+# What extractors count in each stimulus.
+COUNTED = ("n_tokens", "n_tokens_read")
+
 
 def score_layers(
     data: Dataset,
@@ -190,11 +193,14 @@ class StoredFits(Mapping[str, Mapping[str, Mapping[str, Floats]]]):
 
 
 def facts_of_space(space: Extractor, features: Mapping[str, Features]) -> dict[str, Any]:
-    """What is kept beside every fit of how its features were made: of one stimulus, and what was found in all."""
+    """What is kept beside every fit of how its features were made: counts and what was found are of all stimuli."""
     first = next(iter(features.values()))
     found = [Finding(**finding) for one in features.values() for finding in one.metadata["findings"]]
     found = [_with_code(finding) for finding in found] + feature_outliers(space.name, features)
-    metadata = {**first.metadata, "dimension": first.values.shape[2], "findings": [vars(finding) for finding in found]}
+    counted = [name for name in COUNTED if name in first.metadata]
+    counts = {name: sum(one.metadata.get(name, 0) for one in features.values()) for name in counted}
+    told = {"dimension": first.values.shape[2], "findings": [vars(finding) for finding in found]}
+    metadata = {**first.metadata, **counts, **told}
     return {"what": "fit", "name": space.name, "layers": list(first.layers), "metadata": metadata}
 
 

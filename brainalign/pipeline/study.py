@@ -26,7 +26,7 @@ from brainalign.types import Aligner, Dataset, Extractor, Recording, Stimulus
 __all__ = ["CODE_VERSION", "Study"]
 
 # Raised when the same settings and data would give other scores than before.
-CODE_VERSION = 9
+CODE_VERSION = 10
 
 
 @dataclass(frozen=True)

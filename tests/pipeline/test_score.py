@@ -17,7 +17,9 @@ from brainalign.errors import DataError, DataWarning, FitWarning, RecipeError, S
 from brainalign.features import Baseline, Named, ToyModel
 from brainalign.pipeline import score as score_module
 from brainalign.pipeline import score_layers
+from brainalign.pipeline.extraction import extract_features
 from brainalign.pipeline.fit import SubjectFit, SubjectScores
+from brainalign.pipeline.score import facts_of_space
 from brainalign.report import planted_recovery
 from brainalign.simulate import InMemory, Simulated, simulate_fmri, simulate_meg, words_from_text
 from brainalign.store import Store
@@ -303,3 +305,14 @@ def test_versions_of_one_story_are_held_out_together() -> None:
     versions = dataclasses.replace(data, given=[r for r in data.given if r.stimulus in ("a", "b")])
     with pytest.raises(DataError, match="E102: a, b are versions of one story"):
         score_layers(versions, TOY, baseline=(), store=None)
+
+
+def test_tokens_are_counted_over_all_stimuli() -> None:
+    given = extract_features(TOY, {f"run{k}": Stimulus(f"run{k}", speech(20, k)) for k in range(3)}, store=None)
+    plain = facts_of_space(TOY, given)["metadata"]
+    assert not {"n_tokens", "n_tokens_read"} & set(plain)
+    counted = {
+        name: dataclasses.replace(one, metadata={**one.metadata, "n_tokens": 5 + k})
+        for k, (name, one) in enumerate(given.items())
+    }
+    assert facts_of_space(TOY, counted)["metadata"] == {**plain, "n_tokens": 5 + 6 + 7}
