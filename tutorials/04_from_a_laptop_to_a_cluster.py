@@ -27,8 +27,9 @@ recipe = load_recipe("study.yaml")
 # ## What there is to do
 #
 # A study is cut into units: features of each stimulus, fits of some subjects to a feature space, answers about a
-# subject. What a unit gives lies in brainalign's cache under a digest of all that it depends on, and a unit is done
-# when it is there. In a shell: `brainalign run study.yaml --out study --dry-run`, with hours, memory and disk.
+# subject; tests, which take longest, about a subject and a feature space. What a unit gives lies in brainalign's cache
+# under a digest of all that it depends on, and a unit is done when it is there. In a shell, with hours, memory and
+# disk: `brainalign run study.yaml --out study --dry-run`.
 
 # %%
 planned = pipeline.plan_of(recipe, "study", n_jobs=2)
@@ -114,16 +115,17 @@ ba.report.layer_profile(outcome.scores)
 # ## What a large study costs
 #
 # 345 subjects who heard two or three of 27 stories, as in Narratives; 40 models of 33 layers x 2,048; 400 parcels;
-# tests with 1,000 surrogates of every layer. By the planner (`python tests/benchmarks/paper_study.py`), at the 15
+# tests with 1,000 surrogates of every layer. By the planner (`python tests/benchmarks/paper_study.py`), at the 16
 # GFLOP/s that it expects of a core like this one for such work:
 #
 # | stage | units | 10^15 operations | core hours | hours on 100 cores | memory of a unit | disk |
 # |---|---|---|---|---|---|---|
-# | extract | 1,080 | 34 | 640 | 6.4 | 9.9 GB | 958 GB |
-# | fit | 13,800 | 420 | 7,900 | 79 | 1.3 GB | 29 GB |
-# | answer (tests) | 345 | 5,500 | 104,000 | 1,040 | 1.4 GB | 12 GB |
+# | extract | 1,080 | 34 | 580 | 5.8 | 9.9 GB | 958 GB |
+# | fit | 13,800 | 420 | 7,200 | 72 | 1.3 GB | 29 GB |
+# | answer (tests) | 13,800 | 5,500 | 94,000 | 940 | 1.3 GB | 12 GB |
 #
-# So the scores take days. 1,000 surrogates of each of 1,320 layers take six weeks, and an answer about one subject,
-# which is one unit, 300 hours, more than queues allow: test the layers that matter, 100 surrogates first, or one recipe
-# for each model. Of a small study done beside it, half of the units took .95 of what was foretold from the other half,
-# and 1.27 times what this machine's products alone let expect.
+# So the scores take days. 1,000 surrogates of each of 1,320 layers take six weeks, in units of about seven hours
+# (`time_min` must allow that): take 100 surrogates first, or the layers that matter. That is with `group_targets: false`
+# in `tests`; to test the group's parcels one by one too, all null scores are kept, 1.5 TB. A model that is added later
+# leaves all this as it is. Of a small study done beside it, half of the units were foretold from the other half to take
+# 1.07 times what they took, and .82 times from this machine's products alone.

@@ -161,4 +161,5 @@ def _kept(question: Any, fits: Fits) -> float:
     scores = 12.0 * fits.n_layers * fits.columns
     n_draws = getattr(question, "permutations", 0)
     n_statistics, null = 2 if fits.n_baseline else 1, float(fits.n_layers) * fits.columns * n_draws
-    return scores + n_statistics * (null if null <= MOST_KEPT else fits.n_layers * n_draws)
+    is_kept = null <= MOST_KEPT and getattr(question, "group_targets", True)
+    return scores + n_statistics * (null if is_kept else fits.n_layers * n_draws)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from brainalign.errors import DataError
-from brainalign.pipeline.executors.slurm_handed import CANCELLED, STOPPED
+from brainalign.pipeline.executors.slurm_handed import CANCELLED, STOPPED, read_jobs
 from brainalign.pipeline.journal import Event, latest_events
 from brainalign.pipeline.plan import STAGES, Plan, Stage, Unit
 from brainalign.pipeline.rates import known_rates, measured_rate, seconds_left
@@ -162,7 +162,7 @@ def _of_plan(work: WorkFolder, facts: Mapping[str, Any], plan: Plan, scores: boo
         failures=tuple(_failures(work, left, events)),
         lost=lost,
         jobs=tuple(_jobs(work)),
-        seconds_left=_seconds_left(plan, left, events, facts),
+        seconds_left=_seconds_left(work, plan, left, events, facts),
         process=process_state(facts),
         scores=scores,
         stopped=_stopped(work),
@@ -224,7 +224,7 @@ def _failures(work: WorkFolder, left: Sequence[Unit], events: Mapping[str, Event
 
 
 def _seconds_left(
-    plan: Plan, left: Sequence[Unit], events: Mapping[str, Event], facts: Mapping[str, Any]
+    work: WorkFolder, plan: Plan, left: Sequence[Unit], events: Mapping[str, Event], facts: Mapping[str, Any]
 ) -> float | None:
     settings = facts.get("executor", {})
     n_workers = facts.get("n_workers") or settings.get("jobs") or os.cpu_count() or 1
@@ -235,7 +235,12 @@ def _seconds_left(
         return None
     # A stage of which nothing is done yet is as fast as this machine, if not faster than those that are under way.
     otherwise = measured_rate()
-    return seconds_left(left, rates, otherwise, int(n_workers))
+    # Of each unit the job that it was handed to last.
+    jobs = [(job.id, unit) for job in read_jobs(work) for unit in job.units]
+    together: dict[str, list[str]] = {}
+    for unit, job in {unit: job for job, unit in jobs}.items():
+        together.setdefault(job, []).append(unit)
+    return seconds_left(left, rates, otherwise, int(n_workers), together.values())
 
 
 def _jobs(work: WorkFolder) -> Sequence[JobCounts]:

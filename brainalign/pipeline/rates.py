@@ -81,12 +81,21 @@ def core_hours(units: Iterable[Unit], rates: Mapping[Stage, Rate], otherwise: Ra
     return sum(unit.cost.operations / rates.get(unit.stage, otherwise).core for unit in units) / 3600
 
 
-def seconds_left(units: Iterable[Unit], rates: Mapping[Stage, Rate], otherwise: Rate, n_workers: int) -> float:
+def seconds_left(
+    units: Iterable[Unit],
+    rates: Mapping[Stage, Rate],
+    otherwise: Rate,
+    n_workers: int,
+    together: Iterable[Iterable[str]] = (),
+) -> float:
     """Seconds by the clock until these units are done by so many workers: stages one after the other.
 
-    No stage ends before its longest unit does.
+    No stage ends before its longest unit does, or its longest job: `together` are the ids of units that are done one
+    after the other.
     """
-    by_stage: dict[Stage, list[float]] = {}
+    job_of = {unit: number for number, ids in enumerate(together) for unit in ids}
+    by_stage: dict[Stage, dict[int | str, float]] = {}
     for unit in units:
-        by_stage.setdefault(unit.stage, []).append(unit.cost.operations / rates.get(unit.stage, otherwise).worker)
-    return sum(max(max(seconds), sum(seconds) / max(1, n_workers)) for seconds in by_stage.values())
+        jobs, job = by_stage.setdefault(unit.stage, {}), job_of.get(unit.id, unit.id)
+        jobs[job] = jobs.get(job, 0.0) + unit.cost.operations / rates.get(unit.stage, otherwise).worker
+    return sum(max(*jobs.values(), sum(jobs.values()) / max(1, n_workers)) for jobs in by_stage.values())

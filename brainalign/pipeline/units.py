@@ -18,6 +18,8 @@ __all__ = ["units_of"]
 
 # Subjects of one unit: with more, what they share is a small part of the work, and much is lost with the unit.
 MOST_TOGETHER = 16
+# Fits for each worker, where there are feature spaces enough: so many that none is left without for long.
+EACH_WORKER = 3
 
 
 def units_of(study: Study, n_workers: int) -> Plan:
@@ -27,8 +29,8 @@ def units_of(study: Study, n_workers: int) -> Plan:
     ----------
     study : Study
     n_workers : int
-        How many units are to be done side by side; subjects who may share a design are fitted in so many groups at
-        least. How they are grouped changes no score.
+        How many units are to be done side by side. Subjects who may share a design are fitted in groups: as few as give
+        each worker some, since what they share is then done once. How they are grouped changes no score.
 
     Examples
     --------
@@ -66,7 +68,8 @@ def _extractions(study: Study, costs: Costs) -> Iterator[Unit]:
 
 
 def _fits(study: Study, costs: Costs, n_workers: int) -> Iterator[Unit]:
-    groups = [part for group in shareable(study.subjects) for part in _parts(group, n_workers)]
+    n_groups = min(n_workers, -(-EACH_WORKER * n_workers // len(study.spaces)))
+    groups = [part for group in shareable(study.subjects) for part in _parts(group, n_groups)]
     for space in study.spaces:
         for subjects in groups:
             keys = tuple(study.keys_of_fits[space.name][subject] for subject in subjects)
@@ -81,9 +84,9 @@ def _fits(study: Study, costs: Costs, n_workers: int) -> Iterator[Unit]:
             )
 
 
-def _parts(group: Sequence[str], n_workers: int) -> Iterator[Sequence[str]]:
-    """As few parts as give each worker one, and none too many subjects; as equal as can be."""
-    n_parts = max(-(-len(group) // MOST_TOGETHER), min(n_workers, len(group)))
+def _parts(group: Sequence[str], n_groups: int) -> Iterator[Sequence[str]]:
+    """So many parts, or more where one would have too many subjects; as equal as can be."""
+    n_parts = max(-(-len(group) // MOST_TOGETHER), min(n_groups, len(group)))
     edges = [len(group) * part // n_parts for part in range(n_parts + 1)]
     yield from (group[start:stop] for start, stop in pairwise(edges))
 

@@ -28,7 +28,12 @@ SUBJECT_TESTS = ("wilcoxon", "t", "sign_flip")
 
 
 def group_tests(
-    parts: Mapping[str, Part], scores: Scores, statistics: Sequence[str], seed: int, clusters: bool = True
+    parts: Mapping[str, Part],
+    scores: Scores,
+    statistics: Sequence[str],
+    seed: int,
+    clusters: bool = True,
+    targets: bool = True,
 ) -> xr.Dataset:
     """Test each layer's mean over targets, subject by subject and over subjects, and shared targets over subjects.
 
@@ -43,6 +48,8 @@ def group_tests(
         Of bootstrap and sign flips.
     clusters : bool
         Whether to test clusters of neighbouring targets (and latencies) too, where their places are known.
+    targets : bool
+        Whether to test target by target, where subjects have the same ones.
 
     Returns
     -------
@@ -59,7 +66,7 @@ def group_tests(
         if all(f"mean_{statistic}" in part.arrays for part in parts.values()):
             of_means, said = _of_means(parts, statistic, seed)
             findings += said
-            of_targets, also = _of_targets(parts, statistic, scores, clusters)
+            of_targets, also = _of_targets(parts, statistic, scores, clusters) if targets else ({}, [])
             findings += [finding for finding in also if finding not in findings]
             for name, values in {**of_means, **of_targets}.items():
                 found[f"{name}_{statistic}"] = values
@@ -111,7 +118,10 @@ def _of_targets(
     if len(parts) < 2 or any(other != names[0] for other in names):
         return {}, []
     if any(f"null_{statistic}" not in part.arrays for part in parts.values()):
-        message = "too many scores of surrogates to keep: the mean over subjects is not tested target by target."
+        message = (
+            "too many scores of surrogates to keep: the mean over subjects is not tested target by target. Fewer "
+            "layers, targets or permutations mend it; group_targets: false says that it is meant."
+        )
         return {}, [Finding("targets-untested", "tests", message)]
     observed = _mean([np.asarray(part.arrays[f"observed_{statistic}"]) for part in parts.values()])  # (layer, column)
     of_draws = [part.arrays[f"null_{statistic}"] for part in parts.values()]

@@ -60,6 +60,9 @@ class Tests:
         sentences) so many items: longer than what belongs together.
     clusters : bool
         Whether to test clusters of neighbouring sensors, voxels or vertices, and latencies.
+    group_targets : bool
+        Whether the mean over subjects is tested target by target too. For it each subject's null scores are kept, in
+        each feature space up to 200 MB of r, and of the gain.
     allow_iid : bool
         Must be True for "iid_shuffle".
     seed : int
@@ -78,6 +81,7 @@ class Tests:
     surrogate: Kind = "auto"
     min_shift_s: float = 20.0
     clusters: bool = True
+    group_targets: bool = True
     allow_iid: bool = False
     seed: int = 0
 
@@ -105,7 +109,7 @@ class Tests:
         """
         _check_encoder(data.encoder)
         drawn = self._surrogates(data.samples)
-        problem = _Problem(data, drawn, self.clusters)
+        problem = _Problem(data, drawn, self.clusters, KEPT if self.group_targets else 0)
         found: dict[str, list[Floats]] = {}
         for space in data.features:
             for statistic in STATISTICS[: 1 if data.samples.baseline is None else 2]:
@@ -123,7 +127,7 @@ class Tests:
                 values = by_target(parts, f"{name}_{statistic}", scores, ["layer"])
                 if values is not None:
                     variables[f"{name}_{statistic}"] = values
-        of_group = group_tests(parts, scores, STATISTICS, self.seed, self.clusters)
+        of_group = group_tests(parts, scores, STATISTICS, self.seed, self.clusters, self.group_targets)
         found = xr.Dataset({**variables, **of_group.data_vars}, coords=of_group.coords)
         rows = {part.facts["rows"] for part in parts.values()}
         found.attrs = {**of_group.attrs, "name": kind.replace("_", " "), "rows": "/".join(sorted(rows))}
@@ -179,9 +183,9 @@ def _check_encoder(encoder: BaseEstimator) -> None:
 class _Problem:
     """One subject's responses and surrogates, tested space by space."""
 
-    def __init__(self, data: SubjectData, drawn: Surrogates, clusters: bool) -> None:
+    def __init__(self, data: SubjectData, drawn: Surrogates, clusters: bool, kept_bytes: int) -> None:
         samples = data.samples
-        self.data, self.drawn = data, drawn
+        self.data, self.drawn, self.kept_bytes = data, drawn, kept_bytes
         self.usable = samples.usable
         self.responses = samples.responses[:, self.usable]
         self.folds = [
@@ -224,7 +228,7 @@ class _Problem:
     def _kept(self, space: str) -> bool:
         """Whether a space's null scores are kept."""
         n_layers, n_columns = len(self.data.fits[space]["r"]), int(self.usable.sum())
-        return 4 * n_layers * self.drawn.n_permutations * n_columns <= KEPT
+        return 4 * n_layers * self.drawn.n_permutations * n_columns <= self.kept_bytes
 
     def _nulls(self, space: str, statistic: str) -> Iterator[tuple[Floats, Floats]]:
         """Observed (column,) and null (permutation, column) of each layer, of the usable columns."""

@@ -143,9 +143,14 @@ def _print_table(planned: Planned, folder: Path) -> None:
         f"{name} {value}" for name, value in settings.items() if name != "kind" and value not in (None, {}, [])
     )
     click.echo(f"executor: {settings['kind']}" + (f" ({told})" if told else ""))
-    seconds = seconds_left(left, rates, otherwise, executor.n_workers)
+    together = executor.together(plan, left)
+    seconds = seconds_left(left, rates, otherwise, executor.n_workers, together)
     speed = "as fast as the units that are done" if rates else "as fast as this machine multiplies, about"
-    click.echo(f"time: about {_duration(seconds)} with {executor.n_workers} units at a time, {speed}")
+    at_once = f"in {len(together)} jobs once they begin" if together else f"with {executor.n_workers} units at a time"
+    click.echo(f"time: about {_duration(seconds)} {at_once}, {speed}")
+    if left:
+        seconds, about = max((seconds_left([unit], rates, otherwise, 1), unit.about) for unit in left)
+        click.echo(f"the longest unit: about {_duration(seconds)} ({about})")
 
 
 @click.command()

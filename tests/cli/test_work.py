@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -60,8 +61,19 @@ def test_a_dry_run_says_what_a_run_would_take_and_leaves_nothing(
     assert int(table["all"][0]) == sum(int(table[stage][0]) for stage in ("extract", "fit", "answer"))
     assert "executor: local (jobs 2" in told
     assert "time: about a minute with 2 units at a time" in told
+    assert re.search(r"the longest unit: about a minute \((extract|fit|tests)", told)
     assert not (study / "results").exists()
     assert not (own_cache / "store").exists()
+
+
+def test_a_dry_run_for_slurm_counts_the_jobs_that_the_units_would_go_into(
+    study: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A hundred jobs may run, but small units go together: that it takes a hundredth of the hours is not promised."""
+    assert leave("run", "study.yaml", "--executor", "slurm", "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "executor: slurm (" in told
+    assert "time: about a minute in 3 jobs once they begin" in told
 
 
 def test_a_dry_run_counts_what_is_done_and_learns_how_fast_it_was(study: Path, capsys: pytest.CaptureFixture) -> None:

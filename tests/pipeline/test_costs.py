@@ -111,6 +111,16 @@ def test_ten_times_the_surrogates_take_about_ten_times_as_long() -> None:
     assert 5 < many / few < 10
 
 
+def test_null_scores_that_are_not_kept_take_no_disk() -> None:
+    costs = Costs(study())
+    kept, dropped = (
+        costs.of_answer(SurrogateTests(permutations=1000, group_targets=wanted), "01").disk_bytes
+        for wanted in (True, False)
+    )
+    n_null = 2 * 3 * costs.columns["01"] * 1000
+    assert kept - dropped == pytest.approx(4.0 * (n_null - 2 * 3 * 1000))
+
+
 def test_what_is_asked_of_each_space_costs_as_much_as_of_all_together() -> None:
     data = load_dataset("simulated", options=SIMULATED["fmri"])
     of_two = Study.of(data, [Named("one", ToyModel(n_layers=2)), Named("two", ToyModel(n_layers=5, dimension=40))])
@@ -189,3 +199,5 @@ def test_more_workers_take_less_time_but_no_less_than_the_longest_unit() -> None
     assert many == pytest.approx(sum(max(u.cost.operations for u in plan.of(s)) / rate.worker for s in STAGES))
     assert alone == pytest.approx(3600 * core_hours(plan.units, {}, rate))
     assert seconds_left([], {}, rate, 4) == 0
+    in_one_job = [[unit.id for unit in plan.of(stage)] for stage in STAGES]
+    assert seconds_left(plan.units, {}, rate, 100, in_one_job) == pytest.approx(alone)

@@ -18,7 +18,7 @@ import pytest
 
 from brainalign.errors import DataError
 from brainalign.files import digest_of
-from brainalign.pipeline.executors.slurm_handed import CANCELLED, STOPPED
+from brainalign.pipeline.executors.slurm_handed import CANCELLED, STOPPED, HandedJob, note_jobs
 from brainalign.pipeline.folder_status import process_state, status
 from brainalign.pipeline.journal import Journal
 from brainalign.pipeline.plan import Cost, Plan, Unit
@@ -113,6 +113,24 @@ def test_time_left_is_that_of_what_is_left_shared_by_the_workers(tmp_path: Path)
     journal.write("fit-1", "done", {"seconds": 10.0, "cpu_s": 20.0})
     # Eight fits of 10 s by the clock.
     assert status(tmp_path).seconds_left == pytest.approx(20.0)
+
+
+def test_units_that_went_into_one_job_are_done_one_after_the_other(tmp_path: Path) -> None:
+    work = begun(tmp_path, units(9)[:-1], n_workers=100)
+    journal = Journal(work.journal)
+    journal.write("extract-0", "done", {"seconds": 5.0, "cpu_s": 5.0})
+    journal.write("fit-1", "done", {"seconds": 10.0, "cpu_s": 20.0})
+    assert status(tmp_path).seconds_left == pytest.approx(10.0)
+    fits = [unit.id for unit in work.read_plan().of("fit")]
+    note_jobs(work, [handed("7_0", *fits[:4]), handed("7_1", *fits[4:])])
+    assert status(tmp_path).seconds_left == pytest.approx(50.0)
+    # Those of the second are handed over again, each in a job of its own; of the first one is done.
+    note_jobs(work, [handed(f"8_{number}", fit) for number, fit in enumerate(fits[4:])])
+    assert status(tmp_path).seconds_left == pytest.approx(30.0)
+
+
+def handed(job: str, *units: str) -> HandedJob:
+    return HandedJob(job, "fit", units, log="", submitted_s=0.0, memory_gb=1.0, time_min=60)
 
 
 SQUEUE = {

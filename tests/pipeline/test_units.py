@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,14 @@ def test_every_result_of_a_study_is_of_one_unit(study: Study, n_workers: int) ->
     # Tests take longest by far: each space is a unit of its own.
     apart = {("tests", subject, space.name): 1 for space in study.spaces for subject in study.subjects}
     assert asked == together | apart
+
+
+@pytest.mark.parametrize(("n_spaces", "n_groups"), [(1, 8), (3, 8), (6, 4), (100, 1)])
+def test_where_there_are_many_spaces_subjects_share_more(n_spaces: int, n_groups: int) -> None:
+    """Eight workers and eight subjects: with spaces enough nobody is fitted alone to keep a worker busy."""
+    spaces = [Named(f"space {k}", replace(MODEL, seed=k)) for k in range(n_spaces)]
+    plan = units_of(Study.of(planted_fmri(n_subjects=8), spaces), n_workers=8)
+    assert len(plan.of("fit")) == n_spaces * n_groups
 
 
 def test_how_subjects_are_grouped_changes_no_key(study: Study) -> None:

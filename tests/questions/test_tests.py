@@ -22,6 +22,7 @@ from brainalign.features import ToyModel
 from brainalign.pipeline import score_layers
 from brainalign.pipeline.results import open_scores, save_scores
 from brainalign.simulate import InMemory, Simulated
+from brainalign.store import Store
 from brainalign.types import Clock, Recording, Scores, Stimulus
 
 FEW = questions.Tests(permutations=60, min_shift_s=16.0)
@@ -169,6 +170,16 @@ def test_scores_of_surrogates_beyond_what_is_kept_leave_the_rest_as_it_is(
     assert "target_p_stimulus_r" in fmri
     assert "target_p_stimulus_r" not in scores
     assert "targets-untested" in codes(scores)
+    for name in ("p_r", "q_gain", "group_p_stimulus_r"):
+        np.testing.assert_array_equal(scores[name], fmri[name])
+
+
+def test_who_wants_no_tests_of_the_group_s_targets_keeps_no_null_scores(fmri: Scores, own_cache: Path) -> None:
+    scores = scored(planted_fmri(2), replace(FEW, group_targets=False), store=Store())
+    assert not list(own_cache.rglob("null_r.npy"))
+    assert list(own_cache.rglob("null_mean_r.npy"))
+    assert set(fmri) - set(scores) == {name for name in fmri if str(name).startswith("target_")} != set()
+    assert "targets-untested" not in codes(scores)
     for name in ("p_r", "q_gain", "group_p_stimulus_r"):
         np.testing.assert_array_equal(scores[name], fmri[name])
 

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from brainalign import errors
 from brainalign.errors import BrainalignError
 from brainalign.pipeline.extraction import Progress
-from brainalign.pipeline.plan import Plan
+from brainalign.pipeline.plan import Plan, Unit
 from brainalign.pipeline.work import Failure
 from brainalign.pipeline.work_folder import WorkFolder
 
@@ -22,6 +22,10 @@ class Executor(Protocol):
     @property
     def n_workers(self) -> int:
         """How many units it may do side by side."""
+        ...
+
+    def together(self, plan: Plan, units: Sequence[Unit]) -> Sequence[Sequence[str]]:
+        """The ids of units that one job would do after another, of each job; none where each unit is on its own."""
         ...
 
     def execute(self, plan: Plan, work: WorkFolder, progress: Progress) -> bool:

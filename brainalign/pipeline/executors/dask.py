@@ -106,6 +106,10 @@ class Dask:
         if self.retries < 0:
             raise RecipeError(f"retries cannot be negative; it is {self.retries}.")
 
+    def together(self, plan: Plan, units: Sequence[Unit]) -> Sequence[Sequence[str]]:
+        """None: each unit is done on its own; see `Executor.together`."""
+        return ()
+
     def execute(self, plan: Plan, work: WorkFolder, progress: Progress = silent) -> bool:
         """Do all units that are not done, stage after stage; see `Executor.execute`.
 

@@ -82,6 +82,10 @@ class Local:
         """Processes side by side, if memory suffices."""
         return self.jobs or allowed_cpus()
 
+    def together(self, plan: Plan, units: Sequence[Unit]) -> Sequence[Sequence[str]]:
+        """None: each unit is done on its own; see `Executor.together`."""
+        return ()
+
     def execute(self, plan: Plan, work: WorkFolder, progress: Progress = silent) -> bool:
         """Do all units that are not done, stage after stage; see `Executor.execute`."""
         failures = [failure for stage in STAGES for failure in self._do(stage, plan, work, progress)]

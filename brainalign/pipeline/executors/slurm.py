@@ -6,15 +6,16 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from brainalign.errors import DataError, RecipeError
 from brainalign.pipeline.executors.slurm_handed import CANCELLED, STOPPED, read_jobs
+from brainalign.pipeline.executors.slurm_jobs import arrays_of
 from brainalign.pipeline.executors.slurm_queue import NoAnswerError, cancel_jobs, check_slurm, queued
 from brainalign.pipeline.extraction import Progress, silent
-from brainalign.pipeline.plan import STAGES, Plan
+from brainalign.pipeline.plan import STAGES, Plan, Unit
 from brainalign.pipeline.work_folder import WorkFolder
 from brainalign.settings import checked_settings
 from brainalign.store import Store
@@ -126,6 +127,14 @@ class Slurm:
     def n_workers(self) -> int:
         """How many units may be done side by side."""
         return self.max_jobs
+
+    def together(self, plan: Plan, units: Sequence[Unit]) -> Sequence[Sequence[str]]:
+        """The ids of each job's units; see `Executor.together`."""
+        from brainalign.pipeline.executors.slurm_round import first_asks
+
+        cpus = {stage: self.of_stage(stage).cpus for stage in STAGES}
+        arrays = arrays_of(units, first_asks(self, plan), cpus, self.job_min, self.max_jobs)
+        return [job for array in arrays for job in array.jobs]
 
     def of_stage(self, stage: str) -> Slurm:
         """The settings of one stage."""
