@@ -125,7 +125,7 @@ ba.report.layer_profile(outcome.scores)
 # | answer (tests) | 13,800 | 5,500 | 94,000 | 940 | 1.3 GB | 12 GB |
 #
 # So the scores take days. 1,000 surrogates of each of 1,320 layers take six weeks, in units of about seven hours
-# (`time_min` must allow that): take 100 surrogates first, or the layers that matter. That is with `group_targets: false`
-# in `tests`; to test the group's parcels one by one too, all null scores are kept, 1.5 TB. A model that is added later
-# leaves all this as it is. Of a small study done beside it, half of the units were foretold from the other half to take
-# 1.07 times what they took, and .82 times from this machine's products alone.
+# (`time_min` must allow that): take 100 surrogates first, or the layers that matter. That is with
+# `group_targets: false` in `tests`; to test the group's parcels one by one too, all null scores are kept, 1.5 TB. A
+# model that is added later leaves all this as it is. Of a small study done beside it, half of the units were foretold
+# from the other half to take 1.07 times what they took, and .82 times from this machine's products alone.
