@@ -28,7 +28,8 @@ def test_it_is_offered_at_the_top() -> None:
 
 @pytest.mark.parametrize("measure", ["cka", "rsa", "procrustes", "cca", "mutual_neighbours"])
 def test_the_planted_layer_is_the_most_alike_by_every_measure(measure: Any) -> None:
-    found = compare(planted_data(2), three_layers, measure, settings=SETTINGS, store=None)
+    with pytest.warns(DataWarning, match="interval of 2 subjects is too narrow"):
+        found = compare(planted_data(2), three_layers, measure, settings=SETTINGS, store=None)
     assert found.value.dims == ("subject", "layer")
     assert found["subject"].values.tolist() == ["s0", "s1"]
     assert found["layer_name"].values.tolist() == ["layer 0", "layer 1", "layer 2"]
