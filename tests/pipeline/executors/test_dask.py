@@ -218,9 +218,10 @@ def test_an_interrupt_stops_at_once_and_leaves_the_cluster_as_it_was(expected: b
 def test_a_job_queue_starts_workers_and_its_jobs_end_with_the_run(
     expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # PBS's two commands: one begins a job script in the background and says a number, the other ends it.
+    # PBS's two commands: one begins a copy of a job script in the background and says a number, the other ends it.
+    begin = f'cp "$1" {tmp_path}/job.sh; setsid bash {tmp_path}/job.sh > {tmp_path}/job.out 2>&1 &'
     commands = {
-        "qsub": f'setsid bash "$1" > {tmp_path}/job.out 2>&1 & echo $!; echo $! >> {tmp_path}/jobs',
+        "qsub": f"{begin} echo $!; echo $! >> {tmp_path}/jobs",
         "qdel": f'kill -TERM -- "-$1"; echo "$1" >> {tmp_path}/ended',
     }
     (tmp_path / "bin").mkdir()
