@@ -235,10 +235,9 @@ def _seconds_left(
         return None
     # A stage of which nothing is done yet is as fast as this machine, if not faster than those that are under way.
     otherwise = measured_rate()
-    # Of each unit the job that it was handed to last.
-    jobs = [(job.id, unit) for job in read_jobs(work) for unit in job.units]
+    last_job = {unit: job.id for job in read_jobs(work) for unit in job.units}
     together: dict[str, list[str]] = {}
-    for unit, job in {unit: job for job, unit in jobs}.items():
+    for unit, job in last_job.items():
         together.setdefault(job, []).append(unit)
     return seconds_left(left, rates, otherwise, int(n_workers), together.values())
 
