@@ -62,14 +62,13 @@ def answered(scores: Scores, fitted: Fitted, store: Store | None, progress: Prog
     for question in fitted.study.questions:
         parts: dict[str, Part] = {}
         apart = asked_apart(fitted.study, question)
-        n_done, n_all = 0, len(fitted.fits) * len(apart)
-        progress(question.section, n_done, n_all)
+        n_all = len(fitted.fits) * len(apart)
+        progress(question.section, 0, n_all)
         for subject in fitted.fits:
-            of_spaces = []
+            of_spaces: list[Part] = []
             for space in apart:
                 of_spaces.append(answer(question, subject, fitted, store, space))
-                n_done += 1
-                progress(question.section, n_done, n_all)
+                progress(question.section, len(parts) * len(apart) + len(of_spaces), n_all)
             parts[subject] = joined(of_spaces) if question.by_space else of_spaces[0]
         found = question.of_study(parts, scores)
         findings = [finding for part in parts.values() for finding in part.findings]
