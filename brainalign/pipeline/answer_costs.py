@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from brainalign.pipeline.design_costs import Design
-from brainalign.questions import Question
+from brainalign.questions import Question, Tests
 
 __all__ = ["Fits", "operations_of_answer"]
 
@@ -17,8 +17,6 @@ DOUBLE = 2.0
 PENALTIES_CHOSEN = 6
 # Rungs below the layers of a ladder, and components that spaces are reduced to in a decoding or a forecast.
 RUNGS = 3
-# Null scores that are kept of one subject and statistic; see `brainalign.questions.tests`.
-MOST_KEPT = 50 * 2**20
 # Drawing, sorting and comparing a number takes as long as so many operations.
 OPERATIONS_OF_NUMBER = 200.0
 
@@ -160,6 +158,6 @@ def _kept(question: Any, fits: Fits) -> float:
     """Numbers that an answer leaves: some of each layer and column, and the null scores where they are not many."""
     scores = 12.0 * fits.n_layers * fits.columns
     n_draws = getattr(question, "permutations", 0)
-    n_statistics, null = 2 if fits.n_baseline else 1, float(fits.n_layers) * fits.columns * n_draws
-    is_kept = null <= MOST_KEPT and getattr(question, "group_targets", True)
-    return scores + n_statistics * (null if is_kept else fits.n_layers * n_draws)
+    by_column = isinstance(question, Tests) and question.keeps_null(fits.n_layers, fits.columns)
+    n_statistics = 2 if fits.n_baseline else 1
+    return scores + float(n_statistics * n_draws * fits.n_layers * (fits.columns if by_column else 1))

@@ -22,7 +22,7 @@ from brainalign.analysis.inference.surrogates import Reordering, SurrogateKind, 
 from brainalign.encoding import BandedRidgeEncoder, RidgeEncoder, Samples
 from brainalign.errors import DataError, RecipeError, listed, nearest
 from brainalign.questions.group_tests import group_tests
-from brainalign.questions.study import Part, SubjectData, by_layer, by_target
+from brainalign.questions.study import Part, SubjectData, by_target
 from brainalign.types import Finding, Floats, Scores
 
 if TYPE_CHECKING:
@@ -109,13 +109,13 @@ class Tests:
         """
         _check_encoder(data.encoder)
         drawn = self._surrogates(data.samples)
-        problem = _Problem(data, drawn, self.clusters, KEPT if self.group_targets else 0)
-        found: dict[str, list[Floats]] = {}
-        for space in data.features:
-            for statistic in STATISTICS[: 1 if data.samples.baseline is None else 2]:
-                for name, values in problem.tested(space, statistic).items():
-                    found.setdefault(f"{name}_{statistic}", []).append(values)
-        arrays = {name: by_layer(values) for name, values in found.items()}
+        problem = _Problem(data, drawn, self)
+        (space,) = data.features
+        arrays = {
+            f"{name}_{statistic}": values
+            for statistic in STATISTICS[: 1 if data.samples.baseline is None else 2]
+            for name, values in problem.tested(space, statistic).items()
+        }
         return Part(arrays, problem.findings, {"rows": getattr(data.aligner, "rows", "time"), "surrogate": drawn.kind})
 
     def of_study(self, parts: Mapping[str, Part], scores: Scores) -> xr.Dataset:
@@ -132,6 +132,10 @@ class Tests:
         rows = {part.facts["rows"] for part in parts.values()}
         found.attrs = {**of_group.attrs, "name": kind.replace("_", " "), "rows": "/".join(sorted(rows))}
         return found
+
+    def keeps_null(self, n_layers: int, n_columns: int) -> bool:
+        """Whether null scores of so many layers and columns of one subject are kept, column by column."""
+        return self.group_targets and 4 * n_layers * self.permutations * n_columns <= KEPT
 
     def _surrogates(self, samples: Samples) -> Surrogates:
         kinds = AUTO if self.surrogate == "auto" else (self.surrogate,)
@@ -183,16 +187,16 @@ def _check_encoder(encoder: BaseEstimator) -> None:
 class _Problem:
     """One subject's responses and surrogates, tested space by space."""
 
-    def __init__(self, data: SubjectData, drawn: Surrogates, clusters: bool, kept_bytes: int) -> None:
+    def __init__(self, data: SubjectData, drawn: Surrogates, asked: Tests) -> None:
         samples = data.samples
-        self.data, self.drawn, self.kept_bytes = data, drawn, kept_bytes
+        self.data, self.drawn, self.asked = data, drawn, asked
         self.usable = samples.usable
         self.responses = samples.responses[:, self.usable]
         self.folds = [
             (np.asarray(train), np.asarray(test))
             for train, test in samples.splitter.split(self.responses, groups=samples.groups)
         ]
-        self.clusters = clusters and self.adjacency is not None
+        self.clusters = asked.clusters and self.adjacency is not None
         self.findings: list[Finding] = []
 
     @cached_property
@@ -208,13 +212,14 @@ class _Problem:
         """What the tests say of each layer of a space, arrays with layers first."""
         layers: dict[str, list[Floats]] = {}
         largest = []
+        keeps_null = self.asked.keeps_null(len(self.data.fits[space]["r"]), int(self.usable.sum()))
         for observed, null in self._nulls(space, statistic):
             p = p_values(observed, null)
             found = {"p": p, "q": fdr(p), "observed": observed}
             found |= {"mean": mean_defined(observed, axis=0), "null_mean": mean_defined(null, axis=1)}
             if self.clusters:
                 found["p_cluster"] = self._of_clusters(observed, null)
-            if self._kept(space):
+            if keeps_null:
                 found["null"] = null
             largest.append(np.where(np.isfinite(observed), null, -np.inf).max(axis=1))
             for name, values in found.items():
@@ -224,11 +229,6 @@ class _Problem:
         top = np.max(largest, axis=0)
         arrays["p_max"] = p_values(arrays["observed"], (np.broadcast_to(one, arrays["observed"].shape) for one in top))
         return {name: self._spread(values) if name in SPREAD else values for name, values in arrays.items()}
-
-    def _kept(self, space: str) -> bool:
-        """Whether a space's null scores are kept."""
-        n_layers, n_columns = len(self.data.fits[space]["r"]), int(self.usable.sum())
-        return 4 * n_layers * self.drawn.n_permutations * n_columns <= self.kept_bytes
 
     def _nulls(self, space: str, statistic: str) -> Iterator[tuple[Floats, Floats]]:
         """Observed (column,) and null (permutation, column) of each layer, of the usable columns."""
